@@ -1,0 +1,11 @@
+/* clock.h - monotonic time. */
+#ifndef PACELINE_BASE_CLOCK_H
+#define PACELINE_BASE_CLOCK_H
+
+#include <stdint.h>
+
+int64_t clock_now_us(void); /* microseconds since an arbitrary start */
+int64_t clock_now_ms(void);
+int64_t clock_unix_s(void); /* seconds since 1970, for what people and APIs see */
+
+#endif
