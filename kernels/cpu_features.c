@@ -1,0 +1,49 @@
+/* cpu_features.c - asks CPUID what the processor has, and XGETBV what the system saves. */
+#include "kernels/cpu_features.h"
+
+#if defined(__x86_64__)
+
+#include <cpuid.h>
+#include <stdint.h>
+
+/* Extended control register 0: which register states the operating system keeps for us. */
+static uint64_t read_xcr0(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
+unsigned cpu_features(void)
+{
+    /* CPUID leaf 1, ecx. */
+    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
+    /* CPUID leaf 7.0, ebx and ecx. */
+    const unsigned avx2 = 1u << 5;
+    const unsigned avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F, DQ, BW, VL */
+    const unsigned vnni = 1u << 11;
+    /* XCR0: SSE and AVX states; opmask and both parts of the 512-bit registers. */
+    const uint64_t ymm = 0x6, zmm = 0xe6;
+
+    unsigned a, b, c, d;
+    unsigned features = 0;
+    const unsigned first = fma | osxsave | avx | f16c;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & first) != first)
+        return 0;
+    const uint64_t xcr0 = read_xcr0();
+    if ((xcr0 & ymm) != ymm || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & avx2))
+        return 0;
+    features |= CPU_AVX2;
+    if ((xcr0 & zmm) == zmm && (b & avx512) == avx512 && (c & vnni))
+        features |= CPU_AVX512;
+    return features;
+}
+
+#else
+
+unsigned cpu_features(void)
+{
+    return 0;
+}
+
+#endif

@@ -1,0 +1,102 @@
+/* kernels.c - fills the table of micro-kernels. */
+#include "kernels/kernels.h"
+#include "kernels/cpu_features.h"
+#include "kernels/kernels_fill.h"
+#include "kernels/quant.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+struct isa_entry {
+    const char *name;
+    unsigned needs;
+};
+
+/* In ascending order: an instruction set builds on those before it. */
+static const struct isa_entry isas[] = {
+    [ISA_SCALAR] = {"scalar", 0},
+    [ISA_AVX2] = {"avx2", CPU_AVX2},
+    [ISA_AVX512] = {"avx512", CPU_AVX2 | CPU_AVX512},
+};
+
+enum { ISAS = sizeof isas / sizeof *isas };
+
+static bool isa_is_offered(int isa, unsigned features)
+{
+    return (features & isas[isa].needs) == isas[isa].needs;
+}
+
+static int isa_best(unsigned features)
+{
+    int best = ISA_SCALAR;
+    for (int i = 0; i < ISAS; i++)
+        best = isa_is_offered(i, features) ? i : best;
+    return best;
+}
+
+static int isa_find(const char *name)
+{
+    for (int i = 0; i < ISAS; i++)
+        if (strcmp(isas[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+static int refuse(const char *name, bool known, unsigned features, struct err *err)
+{
+    char offered[64] = "";
+    for (int i = 0; i < ISAS; i++) {
+        const size_t used = strlen(offered);
+        if (isa_is_offered(i, features))
+            snprintf(offered + used, sizeof offered - used, "%s%s", used ? ", " : "", isas[i].name);
+    }
+    if (known)
+        return err_set(err, ERR_USAGE,
+                       "this machine lacks the instruction set \"%s\"; it offers: %s", name,
+                       offered);
+    return err_set(err, ERR_USAGE, "unknown instruction set \"%.40s\"; this machine offers: %s",
+                   name, offered);
+}
+
+int kernels_select(struct kernels *k, const char *name, struct err *err)
+{
+    const unsigned features = cpu_features();
+    int isa = isa_best(features);
+    if (name && *name) {
+        isa = isa_find(name);
+        if (isa < 0 || !isa_is_offered(isa, features))
+            return refuse(name, isa >= 0, features, err);
+    }
+    memset(k, 0, sizeof *k);
+    k->isa = (enum isa)isa;
+    k->isa_name = isas[isa].name;
+    matmul_scalar_fill(&k->matmul);
+    vec_fill(&k->vec);
+#if defined(__x86_64__)
+    if (isa >= ISA_AVX2) {
+        matmul_avx2_fill(&k->matmul);
+        vec_avx2_fill(&k->vec);
+    }
+    if (isa >= ISA_AVX512) {
+        matmul_avx512_fill(&k->matmul);
+        vec_avx512_fill(&k->vec);
+    }
+#endif
+    return 0;
+}
+
+void kernels_describe(const struct kernels *k, char *to, size_t size)
+{
+    size_t used = 0;
+    for (int type = 0; type < MATMUL_SLOTS && used < size; type++) {
+        if (!k->matmul.product[type])
+            continue;
+        const int n = snprintf(to + used, size - used, "matmul.%s=%s ", quant_type_name(type),
+                               k->matmul.product_isa[type]);
+        used += n > 0 ? (size_t)n : 0;
+    }
+    if (used < size)
+        snprintf(to + used, size - used, "matmul.quantise=%s vec=%s", k->matmul.quantise_isa,
+                 k->isa_name);
+}

@@ -1,0 +1,17 @@
+/* kernels_fill.h - the one function that each file of micro-kernels exports: it puts its kernels
+ * into the table. */
+#ifndef PACELINE_KERNELS_KERNELS_FILL_H
+#define PACELINE_KERNELS_KERNELS_FILL_H
+
+#include "kernels/matmul_kernels.h"
+#include "kernels/vec_kernels.h"
+
+void matmul_scalar_fill(struct matmul_kernels *k);
+void matmul_avx2_fill(struct matmul_kernels *k);
+void matmul_avx512_fill(struct matmul_kernels *k);
+
+void vec_fill(struct vec_kernels *k);
+void vec_avx2_fill(struct vec_kernels *k);
+void vec_avx512_fill(struct vec_kernels *k);
+
+#endif

@@ -1,0 +1,42 @@
+/* matmul.h - y = x · Wᵀ for packed weights, with the same bits for every row count, thread count
+ * and instruction set.
+ *
+ * Weights are repacked at load: 16 output rows interleaved, so that one vector lane is one row and
+ * no float sum ever runs across lanes. Activations are quantised per row, in groups of 32 or 256
+ * columns as the weight's type wants (docs/numerics.md). */
+#ifndef PACELINE_KERNELS_MATMUL_H
+#define PACELINE_KERNELS_MATMUL_H
+
+#include "kernels/kernels.h"
+#include "kernels/quant.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct matrix {
+    enum tensor_type type;
+    int rows, cols;   /* outputs, inputs */
+    const void *data; /* packed, 64-byte aligned, borrowed; padded to whole groups of 16 rows */
+};
+
+/* Bytes that matrix_pack() will write: within 4 % of the GGUF bytes for quantised types with many
+ * rows. cols must be a multiple of the type's block. */
+size_t matrix_bytes(enum tensor_type type, int rows, int cols);
+/* Packs GGUF rows (contiguous, quant_row_bytes() each) into `memory`, with OpenMP threads. */
+void matrix_pack(struct matrix *ret_matrix, void *memory, enum tensor_type type, int rows, int cols,
+                 const void *source);
+
+/* The right-hand side: some rows of float32 and their quantised forms, made when first needed. */
+struct activations;
+/* Memory for at most max_rows × max_cols, claimed now; NULL when there is none. */
+struct activations *activations_new(int max_rows, int max_cols);
+void activations_free(struct activations *a);
+size_t activations_memory(int max_rows, int max_cols); /* bytes that activations_new() claims */
+/* x: [rows, cols], borrowed until the next load; forgets the quantised forms of the last one. */
+void activations_load(struct activations *a, const float *x, int rows, int cols);
+
+/* y: [a.rows, w.rows] with y_stride floats between rows. y[r][o] = Σ_k W[o][k] · x[r][k]. */
+void matmul(const struct kernels *k, float *y, size_t y_stride, const struct matrix *w,
+            struct activations *a);
+
+#endif

@@ -1,0 +1,48 @@
+/* matmul_kernels.h - the slots of the table that matmul.c calls.
+ *
+ * A tile is some groups of 16 output rows times some activation rows, over all columns. Weights
+ * are packed as matmul_layout.h says. */
+#ifndef PACELINE_KERNELS_MATMUL_KERNELS_H
+#define PACELINE_KERNELS_MATMUL_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    MATMUL_GROUP = 16,      /* output rows that are interleaved */
+    MATMUL_TILE_ROWS = 120, /* activation rows of a tile, at most */
+    MATMUL_SLOTS = 31       /* one for each tensor_type, by its number */
+};
+
+/* Activation rows in signed bytes (docs/numerics.md, section 3). Strides in elements. */
+struct matmul_codes {
+    int8_t *codes;   /* -127 … 127 */
+    float *scales;   /* one for each group of 32 or 256 columns */
+    int16_t *sums16; /* of the codes of 16 columns; only kept for groups of 256 */
+    int16_t *sums32; /* of 32 columns */
+    size_t stride, scale_stride, sum16_stride, sum32_stride;
+};
+
+struct matmul_tile {
+    const uint8_t *weights; /* the first group, 64-byte aligned */
+    size_t group_bytes;     /* from one group to the next */
+    int groups;             /* any number; full ones: every lane is stored */
+    int cols;
+    int rows;                  /* 1 … MATMUL_TILE_ROWS */
+    const float *x;            /* for F32, F16 and BF16 weights */
+    size_t x_stride;           /* floats between rows */
+    struct matmul_codes codes; /* for all others */
+    float *y;                  /* overwritten: 16 · groups floats in each row */
+    size_t y_stride;
+};
+
+struct matmul_kernels {
+    /* By weight type; empty for numbers that are no supported type. */
+    void (*product[MATMUL_SLOTS])(const struct matmul_tile *tile);
+    const char *product_isa[MATMUL_SLOTS]; /* who filled the slot */
+    /* One row into groups of `group` (32 or 256) columns; `to` points at that row. */
+    void (*quantise)(const float *x, int cols, int group, const struct matmul_codes *to);
+    const char *quantise_isa;
+};
+
+#endif
