@@ -1,0 +1,31 @@
+#include "model/layer_cost.h"
+
+struct layer_cost layer_cost_of(const struct model_config *c, const struct weight_file *f,
+                                int layer, enum kv_type kv_type)
+{
+    struct layer_cost cost = {0};
+    for (int kind = MODEL_ATTENTION_NORM; kind < MODEL_TENSOR_KINDS; kind++) {
+        const struct tensor *t = model_tensor(c, f, kind, layer);
+        if (!t)
+            continue;
+        cost.weight_bytes += (int64_t)t->bytes;
+        if (t->dims[1] > 1) /* a matrix: each element meets one activation */
+            cost.multiply_adds_per_token += t->dims[0] * t->dims[1];
+    }
+    int64_t element_bytes = kv_type == KV_F32 ? 4 : 2;
+    cost.kv_bytes_per_token = 2 * (int64_t)c->n_kv_heads * c->head_dim * element_bytes;
+    return cost;
+}
+
+int64_t layer_cost_embedding_bytes(const struct model_config *c, const struct weight_file *f)
+{
+    const struct tensor *t = model_tensor(c, f, MODEL_TOKEN_EMBEDDING, 0);
+    return t ? (int64_t)t->bytes / t->dims[1] : 0;
+}
+
+int64_t layer_cost_head_bytes(const struct model_config *c, const struct weight_file *f)
+{
+    const struct tensor *t =
+        model_tensor(c, f, c->tied_head ? MODEL_TOKEN_EMBEDDING : MODEL_OUTPUT, 0);
+    return t ? (int64_t)t->bytes : 0;
+}

@@ -1,0 +1,35 @@
+/* manifest.h - what a model file contains, as SHA-256 of each tensor and one root digest.
+ *
+ * The coordinator computes it once and keeps it under $PACELINE_HOME/manifests (keyed by path,
+ * size, inode and time of change); a worker hashes the tensors of its stage while loading and
+ * refuses a file with other content. */
+#ifndef PACELINE_MODEL_MANIFEST_H
+#define PACELINE_MODEL_MANIFEST_H
+
+#include "model/model_config.h"
+#include "model/weight_file.h"
+
+#define DIGEST_BYTES 32
+
+struct manifest {
+    size_t n_tensors;                       /* in the file's order */
+    unsigned char (*digests)[DIGEST_BYTES]; /* [n_tensors] */
+    unsigned char root[DIGEST_BYTES];       /* over names, types, shapes and digests */
+};
+
+/* progress (may be NULL) is called from one thread now and then with bytes done so far; once it
+ * gives false, the rest is given up: ERR_CANCELLED. cache_dir: NULL for no cache. Uses OpenMP
+ * threads. */
+int manifest_compute(struct manifest *ret_manifest, const struct weight_file *f,
+                     const char *cache_dir, bool (*progress)(void *context, int64_t bytes_done),
+                     void *context, struct err *err);
+void manifest_clear(struct manifest *m);
+void manifest_digest_tensor(const struct tensor *t, unsigned char ret_digest[DIGEST_BYTES]);
+/* Of everything in the metadata that reaches a result: shapes, epsilon, rotary base, scaling.
+ * Equal tensors under another configuration are another model. */
+void manifest_digest_config(const struct model_config *c, unsigned char ret_digest[DIGEST_BYTES]);
+/* "fp_" and 12 digits: weights, configuration and numerics together. */
+void manifest_fingerprint(const struct manifest *m, const struct model_config *c, char to[16]);
+void manifest_hex(const unsigned char digest[DIGEST_BYTES], char to[2 * DIGEST_BYTES + 1]);
+
+#endif
