@@ -1,0 +1,47 @@
+/* wire.h - messages on ZeroMQ sockets: small protobuf envelopes, raw tensor frames, and the
+ * limits that both sides set before they read a byte of a peer's. */
+#ifndef PACELINE_PROTO_WIRE_H
+#define PACELINE_PROTO_WIRE_H
+
+#include "base/err.h"
+#include "proto/cluster.pb-c.h"
+
+#include <stddef.h>
+#include <zmq.h>
+
+#define WIRE_MAX_ENVELOPE (2u << 20)  /* bytes of a Step, a StepResult or a Control */
+#define WIRE_MAX_FRAME    (64u << 20) /* bytes of activations or logits */
+#define WIRE_MAX_IDENTITY 64
+
+struct wire_identity { /* of a DEALER, as the ROUTER sees it */
+    unsigned char bytes[WIRE_MAX_IDENTITY];
+    size_t size;
+};
+
+/* Makes a socket with our limits: messages bounded, no lingering, ZMTP heartbeats (which libzmq's
+ * own thread answers, so that a worker deep in a long prefill is not taken for dead). */
+int wire_socket(void **ret_socket, void *context, int type, struct err *err);
+/* Binds to HOST:PORT (0: any free one; host "" or "*": every address) and tells the port. In use,
+ * or not ours: ERR_NETWORK with what to do. */
+int wire_bind(void *socket, const char *host, int port, int *ret_port, struct err *err);
+
+/* One control message. `to` is NULL on a DEALER. A peer that is gone is not an error: its loss is
+ * noticed by its silence. */
+int wire_send_control(void *socket, const struct wire_identity *to, const Paceline__Control *c,
+                      struct err *err);
+/* Receives without waiting. 1: *ret_control is the caller's (paceline__control__free_unpacked);
+ * 0: nothing there; ERR_NETWORK: the message of *ret_from was malformed and is gone. `ret_from` is
+ * NULL on a DEALER. */
+int wire_receive_control(void *socket, struct wire_identity *ret_from,
+                         Paceline__Control **ret_control, struct err *err);
+
+/* A data message: an envelope and a tensor frame. Both are handed over to ZeroMQ on success and
+ * closed on failure. ERR_LIMIT: the peer does not take any more (its queue is full or it is gone).
+ */
+int wire_send_data(void *socket, zmq_msg_t *envelope, zmq_msg_t *frame, struct err *err);
+/* 1: both frames are the caller's to close; 0: nothing there; ERR_NETWORK: malformed, gone. */
+int wire_receive_data(void *socket, zmq_msg_t *ret_envelope, zmq_msg_t *ret_frame, struct err *err);
+/* A frame that owns a copy of the bytes. */
+int wire_frame(zmq_msg_t *ret_frame, const void *bytes, size_t size, struct err *err);
+
+#endif
