@@ -1,0 +1,250 @@
+#include "worker/weights.h"
+
+#include "kernels/quant.h"
+#include "model/manifest.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Tensors that are verified together, by several threads, before they are packed one by one. */
+#define WEIGHTS_WINDOW 16
+
+struct weight_slot {
+    const struct tensor *tensor;
+    int rows, cols;
+    struct matrix *matrix; /* where the packed matrix is bound, or */
+    const float **vector;  /* where the floats are; neither: the tensor is read in the file */
+    void *memory;
+    bool other_content;
+};
+
+static int weights_shape_error(struct err *err, const struct weight_file *f, const struct tensor *t,
+                               int rows, int cols)
+{
+    return err_set(err, ERR_MODEL,
+                   "%s: tensor %s is %lld x %lld of type %s where the model's settings want "
+                   "%d x %d: the file is damaged or of an unknown kind",
+                   weight_file_path(f), t->name, (long long)t->dims[1], (long long)t->dims[0],
+                   quant_type_name(t->type), rows, cols);
+}
+
+/* Finds the tensor, checks it and gives it a slot. rows = 1 for vectors. */
+static int weights_find(struct weights *w, const struct model_config *c,
+                        const struct weight_file *f, enum model_tensor kind, int layer, int rows,
+                        int cols, struct weight_slot **ret_slot, struct err *err)
+{
+    const struct tensor *t = model_tensor(c, f, kind, layer);
+    if (!t) {
+        char name[64];
+        model_tensor_name(kind, layer, name);
+        return err_set(err, ERR_MODEL, "%s: tensor %s is missing", weight_file_path(f), name);
+    }
+    int block = quant_type_is_supported(t->type) ? quant_block_elements(t->type) : 0;
+    if (block == 0 || t->dims[0] != cols || t->dims[1] != rows || t->dims[2] != 1 ||
+        t->dims[3] != 1 || cols % block != 0 ||
+        t->bytes != (size_t)rows * quant_row_bytes(t->type, cols))
+        return weights_shape_error(err, f, t, rows, cols);
+    struct weight_slot *slot = &w->slots[w->n_slots++];
+    slot->tensor = t;
+    slot->rows = rows;
+    slot->cols = cols;
+    w->file_bytes += (int64_t)t->bytes;
+    *ret_slot = slot;
+    return 0;
+}
+
+static int weights_bind_matrix(struct weights *w, const struct model_config *c,
+                               const struct weight_file *f, enum model_tensor kind, int layer,
+                               int rows, int cols, struct matrix *to, struct err *err)
+{
+    struct weight_slot *slot;
+    int rc = weights_find(w, c, f, kind, layer, rows, cols, &slot, err);
+    if (rc == 0)
+        slot->matrix = to;
+    return rc;
+}
+
+static int weights_bind_vector(struct weights *w, const struct model_config *c,
+                               const struct weight_file *f, enum model_tensor kind, int layer,
+                               int length, const float **to, struct err *err)
+{
+    struct weight_slot *slot;
+    int rc = weights_find(w, c, f, kind, layer, 1, length, &slot, err);
+    if (rc == 0)
+        slot->vector = to;
+    return rc;
+}
+
+static int weights_bind_attention(struct weights *w, const struct model_config *c,
+                                  const struct weight_file *f, int layer, struct layer_weights *to,
+                                  struct err *err)
+{
+    int hidden = c->hidden_size;
+    int q = c->n_heads * c->head_dim;
+    int kv = c->n_kv_heads * c->head_dim;
+    int rc =
+        weights_bind_vector(w, c, f, MODEL_ATTENTION_NORM, layer, hidden, &to->attention_norm, err);
+    if (rc == 0)
+        rc = weights_bind_matrix(w, c, f, MODEL_Q, layer, q, hidden, &to->q, err);
+    if (rc == 0)
+        rc = weights_bind_matrix(w, c, f, MODEL_K, layer, kv, hidden, &to->k, err);
+    if (rc == 0)
+        rc = weights_bind_matrix(w, c, f, MODEL_V, layer, kv, hidden, &to->v, err);
+    if (rc == 0 && c->qkv_bias)
+        rc = weights_bind_vector(w, c, f, MODEL_Q_BIAS, layer, q, &to->q_bias, err);
+    if (rc == 0 && c->qkv_bias)
+        rc = weights_bind_vector(w, c, f, MODEL_K_BIAS, layer, kv, &to->k_bias, err);
+    if (rc == 0 && c->qkv_bias)
+        rc = weights_bind_vector(w, c, f, MODEL_V_BIAS, layer, kv, &to->v_bias, err);
+    if (rc == 0 && c->qk_norm)
+        rc = weights_bind_vector(w, c, f, MODEL_Q_NORM, layer, c->head_dim, &to->q_norm, err);
+    if (rc == 0 && c->qk_norm)
+        rc = weights_bind_vector(w, c, f, MODEL_K_NORM, layer, c->head_dim, &to->k_norm, err);
+    if (rc == 0)
+        rc = weights_bind_matrix(w, c, f, MODEL_ATTENTION_OUTPUT, layer, hidden, q,
+                                 &to->attention_output, err);
+    return rc;
+}
+
+static int weights_bind_mlp(struct weights *w, const struct model_config *c,
+                            const struct weight_file *f, int layer, struct layer_weights *to,
+                            struct err *err)
+{
+    int hidden = c->hidden_size;
+    int inner = c->intermediate_size;
+    int rc = weights_bind_vector(w, c, f, MODEL_FFN_NORM, layer, hidden, &to->ffn_norm, err);
+    if (rc == 0)
+        rc = weights_bind_matrix(w, c, f, MODEL_FFN_GATE, layer, inner, hidden, &to->gate, err);
+    if (rc == 0)
+        rc = weights_bind_matrix(w, c, f, MODEL_FFN_UP, layer, inner, hidden, &to->up, err);
+    if (rc == 0)
+        rc = weights_bind_matrix(w, c, f, MODEL_FFN_DOWN, layer, hidden, inner, &to->down, err);
+    return rc;
+}
+
+/* The embedding, and the norm and head after the last layer. A tied head is the embedding: when
+ * both ends are here, one slot serves both. */
+static int weights_bind_ends(struct weights *w, const struct model_config *c,
+                             const struct weight_file *f, bool first, bool last, struct err *err)
+{
+    struct weight_slot *embedding = NULL;
+    int rc = 0;
+    if (first || (last && c->tied_head))
+        rc = weights_find(w, c, f, MODEL_TOKEN_EMBEDDING, 0, c->vocabulary_size, c->hidden_size,
+                          &embedding, err);
+    if (rc == 0 && first)
+        w->embedding = embedding->tensor;
+    if (rc == 0 && last)
+        rc = weights_bind_vector(w, c, f, MODEL_OUTPUT_NORM, 0, c->hidden_size, &w->output_norm,
+                                 err);
+    if (rc == 0 && last && c->tied_head)
+        embedding->matrix = &w->head;
+    if (rc == 0 && last && !c->tied_head)
+        rc = weights_bind_matrix(w, c, f, MODEL_OUTPUT, 0, c->vocabulary_size, c->hidden_size,
+                                 &w->head, err);
+    return rc;
+}
+
+int weights_init(struct weights *w, const struct model_config *c, const struct weight_file *f,
+                 int first_layer, int end_layer, struct err *err)
+{
+    memset(w, 0, sizeof *w);
+    w->n_layers = end_layer - first_layer;
+    w->layers = calloc((size_t)w->n_layers, sizeof *w->layers);
+    w->slots = calloc(((size_t)w->n_layers + 1) * MODEL_TENSOR_KINDS, sizeof *w->slots);
+    if (!w->layers || !w->slots)
+        return err_set(err, ERR_MEMORY, "no memory for the table of %d layers", w->n_layers);
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < w->n_layers; i++) {
+        rc = weights_bind_attention(w, c, f, first_layer + i, &w->layers[i], err);
+        if (rc == 0)
+            rc = weights_bind_mlp(w, c, f, first_layer + i, &w->layers[i], err);
+    }
+    if (rc == 0)
+        rc = weights_bind_ends(w, c, f, first_layer == 0, end_layer == c->n_layers, err);
+    return rc;
+}
+
+void weights_clear(struct weights *w)
+{
+    free(w->layers);
+    free(w->slots);
+    memset(w, 0, sizeof *w);
+}
+
+size_t weights_table_bytes(const struct weights *w)
+{
+    return (size_t)w->n_layers * sizeof *w->layers +
+           ((size_t)w->n_layers + 1) * MODEL_TENSOR_KINDS * sizeof *w->slots;
+}
+
+void weights_place(struct weights *w, struct region *r)
+{
+    for (size_t i = 0; i < w->n_slots; i++) {
+        struct weight_slot *slot = &w->slots[i];
+        enum tensor_type type = (enum tensor_type)slot->tensor->type;
+        if (slot->matrix)
+            slot->memory = region_take(r, 1, matrix_bytes(type, slot->rows, slot->cols));
+        else if (slot->vector)
+            slot->memory = region_take(r, (size_t)slot->cols, sizeof(float));
+    }
+}
+
+/* A digest reads the whole tensor in one thread, so several tensors at once. */
+static int weights_verify(struct weight_slot *slots, size_t n, const struct weight_file *f,
+                          const struct weights_watch *watch, struct err *err)
+{
+#pragma omp parallel for schedule(dynamic, 1)
+    for (size_t i = 0; i < n; i++) {
+        const struct tensor *t = slots[i].tensor;
+        const unsigned char *known = watch->digest_of(watch->context, t->name);
+        unsigned char digest[DIGEST_BYTES];
+        if (known)
+            manifest_digest_tensor(t, digest);
+        slots[i].other_content = !known || memcmp(digest, known, DIGEST_BYTES) != 0;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (slots[i].other_content)
+            return err_set(err, ERR_MODEL,
+                           "%s: tensor %s has other content than the coordinator's file: give "
+                           "this worker the same file",
+                           weight_file_path(f), slots[i].tensor->name);
+    return 0;
+}
+
+static void weights_pack(struct weight_slot *slot)
+{
+    const struct tensor *t = slot->tensor;
+    if (slot->matrix) {
+        matrix_pack(slot->matrix, slot->memory, (enum tensor_type)t->type, slot->rows, slot->cols,
+                    t->data);
+    } else if (slot->vector) {
+        quant_unpack_row(t->type, t->data, slot->memory, slot->cols);
+        *slot->vector = slot->memory;
+    }
+}
+
+int weights_load(struct weights *w, const struct weight_file *f, const struct weights_watch *watch,
+                 struct err *err)
+{
+    int64_t done = 0;
+    for (size_t at = 0; at < w->n_slots; at += WEIGHTS_WINDOW) {
+        size_t n = w->n_slots - at < WEIGHTS_WINDOW ? w->n_slots - at : WEIGHTS_WINDOW;
+        struct weight_slot *slots = w->slots + at;
+        for (size_t i = 0; i < n; i++)
+            weight_file_prefetch(f, slots[i].tensor);
+        int rc = watch->digest_of ? weights_verify(slots, n, f, watch, err) : 0;
+        if (rc != 0)
+            return rc;
+        for (size_t i = 0; i < n; i++) {
+            if (watch->cancelled && atomic_load(watch->cancelled))
+                return err_set(err, ERR_CANCELLED, "loading was cancelled");
+            weights_pack(&slots[i]);
+            weight_file_release(f, slots[i].tensor);
+            done += (int64_t)slots[i].tensor->bytes;
+            if (watch->progress)
+                watch->progress(watch->context, done, w->file_bytes);
+        }
+    }
+    return 0;
+}

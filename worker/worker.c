@@ -1,0 +1,379 @@
+#include "worker/worker.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/version.h"
+#include "proto/wire.h"
+#include "worker/worker_runner.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <netdb.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define HELLO_EVERY_MS  500
+#define SILENCE_MS      3000 /* without a word from the coordinator it is taken for gone */
+#define REMIND_EVERY_MS 10000
+
+struct worker {
+    const struct worker_settings *settings;
+    const struct kernels *kernels;
+    void *zmq, *control;
+    int signals;
+    struct worker_runner *runner;
+    char models[4096];
+    char data_endpoint[320];
+    char kernel_text[1024];
+    uint64_t incarnation;
+    uint64_t newest_epoch; /* of a Load or Unload; older ones are stale */
+    uint64_t told_epoch;   /* the same, and not forgotten when the coordinator is */
+
+    bool welcome, stopping;
+    int heartbeat_ms;
+    int64_t last_heard_ms, last_hello_ms, last_beat_ms, last_reminder_ms;
+};
+
+static void worker_send(struct worker *w, Paceline__Control__BodyCase kind, void *body)
+{
+    Paceline__Control c = PACELINE__CONTROL__INIT;
+    c.body_case = kind;
+    c.hello = body; /* every member of the union is a pointer */
+    wire_send_control(w->control, NULL, &c, NULL);
+}
+
+static void worker_say_hello(struct worker *w)
+{
+    Paceline__Hello hello = PACELINE__HELLO__INIT;
+    hello.protocol_version = PACELINE_PROTOCOL_VERSION;
+    hello.numerics_version = PACELINE_NUMERICS_VERSION;
+    hello.program_version = (char *)PACELINE_VERSION;
+    hello.name = w->settings->name;
+    hello.threads = (uint32_t)w->settings->threads;
+    hello.isa = (char *)w->kernels->isa_name;
+    hello.memory_bytes = w->settings->memory_bytes;
+    hello.data_endpoint = w->data_endpoint;
+    hello.incarnation = w->incarnation;
+    worker_send(w, PACELINE__CONTROL__BODY_HELLO, &hello);
+    w->last_hello_ms = clock_now_ms();
+}
+
+/* Anonymous memory of this process (proc(5), RssAnon). */
+static int64_t worker_anonymous_bytes(void)
+{
+    FILE *f = fopen("/proc/self/status", "r");
+    if (!f)
+        return 0;
+    char line[128];
+    long long kib = 0;
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "RssAnon: %lld kB", &kib) == 1)
+            break;
+    fclose(f);
+    return (int64_t)kib * 1024;
+}
+
+static void worker_beat(struct worker *w)
+{
+    struct worker_counters counters;
+    worker_runner_counters(w->runner, &counters);
+    Paceline__Heartbeat beat = PACELINE__HEARTBEAT__INIT;
+    beat.epoch = w->told_epoch;
+    beat.ready_epoch = counters.epoch;
+    beat.steps = counters.steps;
+    beat.busy_us = counters.busy_us;
+    beat.memory_bytes = worker_anonymous_bytes();
+    worker_send(w, PACELINE__CONTROL__BODY_HEARTBEAT, &beat);
+    w->last_beat_ms = clock_now_ms();
+}
+
+static void worker_on_news(struct worker *w, const struct worker_news *news)
+{
+    switch (news->kind) {
+    case WORKER_PROGRESS: {
+        Paceline__Progress progress = PACELINE__PROGRESS__INIT;
+        progress.deployment = news->deployment;
+        progress.epoch = news->epoch;
+        progress.bytes_done = news->bytes_done;
+        progress.bytes_total = news->bytes_total;
+        progress.doing = (char *)"verifying and packing weights";
+        worker_send(w, PACELINE__CONTROL__BODY_PROGRESS, &progress);
+        break;
+    }
+    case WORKER_READY: {
+        log_info("ready for epoch %" PRIu64 ": %.0f MiB claimed", news->epoch,
+                 (double)news->memory_bytes / (1 << 20));
+        Paceline__Ready ready = PACELINE__READY__INIT;
+        ready.deployment = news->deployment;
+        ready.epoch = news->epoch;
+        ready.memory_bytes = news->memory_bytes;
+        ready.kernels = w->kernel_text;
+        worker_send(w, PACELINE__CONTROL__BODY_READY, &ready);
+        break;
+    }
+    case WORKER_FAILED: {
+        log_error("%s", news->failure.text);
+        Paceline__Failed failed = PACELINE__FAILED__INIT;
+        failed.deployment = news->deployment;
+        failed.epoch = news->epoch;
+        failed.code = news->failure.code;
+        failed.reason = (char *)news->failure.text;
+        worker_send(w, PACELINE__CONTROL__BODY_FAILED, &failed);
+        break;
+    }
+    }
+}
+
+static int worker_on_load(struct worker *w, Paceline__Control **c, struct err *err)
+{
+    const Paceline__Load *load = (*c)->load;
+    if (load->epoch < w->newest_epoch)
+        return 0;
+    w->newest_epoch = w->told_epoch = load->epoch;
+    log_info("epoch %" PRIu64 ": stage %u of %u, layers %u to %u of %s", load->epoch,
+             load->stage + 1, load->n_stages, load->first_layer, load->end_layer - 1,
+             load->model_file);
+    int rc = worker_runner_load(w->runner, *c, err);
+    if (rc == 0)
+        *c = NULL; /* the runner's now */
+    return rc;
+}
+
+static int worker_on_message(struct worker *w, Paceline__Control **c, struct err *err)
+{
+    w->last_heard_ms = clock_now_ms();
+    switch ((*c)->body_case) {
+    case PACELINE__CONTROL__BODY_WELCOME:
+        if (!w->welcome)
+            log_info("joined %s:%d as %s, %" PRId64 " threads, %s", w->settings->coordinator_host,
+                     w->settings->coordinator_port, (*c)->welcome->name, w->settings->threads,
+                     w->kernels->isa_name);
+        w->welcome = true;
+        w->heartbeat_ms = (*c)->welcome->heartbeat_ms >= 10 && (*c)->welcome->heartbeat_ms < 60000
+                              ? (int)(*c)->welcome->heartbeat_ms
+                              : 250;
+        return 0;
+    case PACELINE__CONTROL__BODY_REFUSE:
+        return err_set(err, ERR_NETWORK, "the coordinator refuses this worker: %s",
+                       (*c)->refuse->reason);
+    case PACELINE__CONTROL__BODY_LOAD:
+        return worker_on_load(w, c, err);
+    case PACELINE__CONTROL__BODY_UNLOAD:
+        if ((*c)->unload->epoch >= w->newest_epoch) {
+            w->newest_epoch = w->told_epoch = (*c)->unload->epoch;
+            return worker_runner_unload(w->runner, (*c)->unload->epoch, err);
+        }
+        return 0;
+    default:
+        return 0; /* heartbeats count by having come */
+    }
+}
+
+static int worker_receive(struct worker *w, struct err *err)
+{
+    for (int i = 0; i < 64; i++) {
+        Paceline__Control *c = NULL;
+        struct err refused = {0};
+        int rc = wire_receive_control(w->control, NULL, &c, &refused);
+        if (rc == 0)
+            return 0;
+        if (rc < 0) {
+            log_warning("from the coordinator: %s", refused.text);
+            continue;
+        }
+        rc = worker_on_message(w, &c, err);
+        if (c)
+            paceline__control__free_unpacked(c, NULL);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* Keeps the coordinator informed, and notices when it is gone: then hello starts over. */
+static void worker_keep_time(struct worker *w)
+{
+    int64_t now = clock_now_ms();
+    if (w->welcome && now - w->last_heard_ms > SILENCE_MS) {
+        log_warning("no word from the coordinator for %d s: knocking again", SILENCE_MS / 1000);
+        w->welcome = false;
+        w->newest_epoch = 0; /* a restarted coordinator counts from the beginning */
+    }
+    if (!w->welcome && now - w->last_hello_ms >= HELLO_EVERY_MS)
+        worker_say_hello(w);
+    if (!w->welcome && now - w->last_reminder_ms >= REMIND_EVERY_MS) {
+        if (w->last_reminder_ms)
+            log_info("still waiting for a coordinator at %s:%d: is it running?",
+                     w->settings->coordinator_host, w->settings->coordinator_port);
+        w->last_reminder_ms = now;
+    }
+    if (w->welcome && now - w->last_beat_ms >= w->heartbeat_ms)
+        worker_beat(w);
+}
+
+static void worker_read_signals(struct worker *w)
+{
+    struct signalfd_siginfo info;
+    while (read(w->signals, &info, sizeof info) == sizeof info) {
+        if (w->stopping)
+            _exit(128 + (int)info.ssi_signo); /* asked twice */
+        w->stopping = true;
+    }
+}
+
+static int worker_loop(struct worker *w, struct err *err)
+{
+    zmq_pollitem_t items[] = {{.socket = w->control, .events = ZMQ_POLLIN},
+                              {.socket = worker_runner_socket(w->runner), .events = ZMQ_POLLIN},
+                              {.fd = w->signals, .events = ZMQ_POLLIN}};
+    while (!w->stopping) {
+        worker_keep_time(w);
+        if (zmq_poll(items, 3, 50) < 0 && errno != EINTR)
+            return err_set(err, ERR_INTERNAL, "zmq_poll: %s", zmq_strerror(errno));
+        worker_read_signals(w);
+        struct worker_news news;
+        while (worker_runner_next_news(w->runner, &news))
+            worker_on_news(w, &news);
+        int rc = worker_receive(w, err);
+        if (rc != 0)
+            return rc;
+    }
+    log_info("leaving");
+    Paceline__Leave leave = PACELINE__LEAVE__INIT;
+    leave.reason = (char *)"stopped";
+    worker_send(w, PACELINE__CONTROL__BODY_LEAVE, &leave);
+    return 0;
+}
+
+/* The address of ours that faces the coordinator, as its neighbours can reach it. */
+static int worker_facing_address(const char *host, int port, char *ret_address, size_t size,
+                                 struct err *err)
+{
+    char service[16];
+    snprintf(service, sizeof service, "%d", port);
+    struct addrinfo hints = {.ai_socktype = SOCK_DGRAM}, *found = NULL;
+    int rc = getaddrinfo(host, service, &hints, &found);
+    if (rc != 0)
+        return err_set(err, ERR_NETWORK, "coordinator %s: %s", host, gai_strerror(rc));
+    struct sockaddr_storage own;
+    socklen_t own_size = sizeof own;
+    int s = socket(found->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool known = s >= 0 && connect(s, found->ai_addr, found->ai_addrlen) == 0 &&
+                 getsockname(s, (struct sockaddr *)&own, &own_size) == 0 &&
+                 getnameinfo((struct sockaddr *)&own, own_size, ret_address, (socklen_t)size, NULL,
+                             0, NI_NUMERICHOST) == 0;
+    int why = errno;
+    if (s >= 0)
+        close(s);
+    freeaddrinfo(found);
+    if (!known)
+        return err_set(err, ERR_NETWORK, "no route to the coordinator %s: %s", host, strerror(why));
+    return 0;
+}
+
+static int worker_open_runner(struct worker *w, struct err *err)
+{
+    const struct worker_settings *s = w->settings;
+    char facing[256];
+    int rc =
+        worker_facing_address(s->coordinator_host, s->coordinator_port, facing, sizeof facing, err);
+    if (rc != 0)
+        return rc;
+    const char *home = getenv("PACELINE_HOME"), *user = getenv("HOME");
+    if (s->models)
+        snprintf(w->models, sizeof w->models, "%s", s->models);
+    else if (home && home[0])
+        snprintf(w->models, sizeof w->models, "%s/models", home);
+    else
+        snprintf(w->models, sizeof w->models, "%s/.cache/paceline/models", user ? user : "");
+    struct worker_runner_spec spec = {.zmq = w->zmq,
+                                      .kernels = w->kernels,
+                                      .threads = (int)s->threads,
+                                      .memory_bytes = s->memory_bytes,
+                                      .models_dir = w->models,
+                                      .coordinator_host = s->coordinator_host,
+                                      .data_host = s->data ? s->data_host : facing,
+                                      .data_port = s->data_port};
+    rc = worker_runner_start(&w->runner, &spec, err);
+    if (rc != 0)
+        return rc;
+    bool any = s->data && (!s->data_host[0] || strcmp(s->data_host, "*") == 0 ||
+                           strcmp(s->data_host, "0.0.0.0") == 0 || strcmp(s->data_host, "::") == 0);
+    const char *host = s->data && !any ? s->data_host : facing;
+    bool bare = strchr(host, ':') != NULL;
+    snprintf(w->data_endpoint, sizeof w->data_endpoint, "tcp://%s%s%s:%d", bare ? "[" : "", host,
+             bare ? "]" : "", worker_runner_data_port(w->runner));
+    return 0;
+}
+
+static int worker_open(struct worker *w, struct err *err)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, NULL); /* before threads exist: they inherit it */
+    w->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (w->signals < 0)
+        return err_set(err, ERR_IO, "signalfd: %s", strerror(errno));
+    if (getrandom(&w->incarnation, sizeof w->incarnation, 0) != sizeof w->incarnation)
+        return err_set(err, ERR_IO, "getrandom: %s", strerror(errno));
+    kernels_describe(w->kernels, w->kernel_text, sizeof w->kernel_text);
+    w->zmq = zmq_ctx_new();
+    if (!w->zmq)
+        return err_set(err, ERR_MEMORY, "no ZeroMQ context");
+    int rc = wire_socket(&w->control, w->zmq, ZMQ_DEALER, err);
+    if (rc != 0)
+        return rc;
+    /* A name of its own, so that a reconnected socket is still the same worker. */
+    unsigned char identity[1 + sizeof w->incarnation] = {'w'};
+    memcpy(identity + 1, &w->incarnation, sizeof w->incarnation);
+    zmq_setsockopt(w->control, ZMQ_ROUTING_ID, identity, sizeof identity);
+    char endpoint[320];
+    bool bare = strchr(w->settings->coordinator_host, ':') != NULL;
+    snprintf(endpoint, sizeof endpoint, "tcp://%s%s%s:%d", bare ? "[" : "",
+             w->settings->coordinator_host, bare ? "]" : "", w->settings->coordinator_port);
+    const int linger_ms = 500; /* so that a Leave gets out */
+    const int high_water = 64; /* so that a night without coordinator does not end in a flood */
+    zmq_setsockopt(w->control, ZMQ_LINGER, &linger_ms, sizeof linger_ms);
+    zmq_setsockopt(w->control, ZMQ_SNDHWM, &high_water, sizeof high_water);
+    if (zmq_connect(w->control, endpoint) != 0)
+        return err_set(err, ERR_NETWORK, "coordinator address %s: %s", endpoint,
+                       zmq_strerror(errno));
+    return worker_open_runner(w, err);
+}
+
+/* Nobody reads them any more: a signal that comes while all is closed ends the program at once. */
+static void worker_end_signals(struct worker *w)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    close(w->signals);
+    w->signals = -1;
+}
+
+int worker_run(const struct worker_settings *settings, const struct kernels *kernels,
+               struct err *err)
+{
+    struct worker w = {
+        .settings = settings, .kernels = kernels, .signals = -1, .heartbeat_ms = 250};
+    int rc = worker_open(&w, err);
+    if (rc == 0)
+        rc = worker_loop(&w, err);
+    if (w.signals >= 0)
+        worker_end_signals(&w);
+    worker_runner_stop(w.runner);
+    if (w.control)
+        zmq_close(w.control);
+    if (w.zmq)
+        zmq_ctx_term(w.zmq);
+    return rc;
+}

@@ -1,0 +1,13 @@
+/* worker.h - the control thread: hello, heartbeats, plans in, news out, signals. */
+#ifndef PACELINE_WORKER_WORKER_H
+#define PACELINE_WORKER_WORKER_H
+
+#include "base/err.h"
+#include "kernels/kernels.h"
+#include "worker/worker_settings.h"
+
+/* Runs until SIGTERM or SIGINT (0), or until the coordinator refuses it (ERR_NETWORK). */
+int worker_run(const struct worker_settings *settings, const struct kernels *kernels,
+               struct err *err);
+
+#endif

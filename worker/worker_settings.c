@@ -1,0 +1,137 @@
+#include "worker/worker_settings.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FIELD(name) offsetof(struct worker_settings, name)
+
+static const struct conf_option worker_options[] = {
+    {.name = "coordinator",
+     .type = CONF_STRING,
+     .offset = FIELD(coordinator),
+     .check = conf_check_endpoint,
+     .value = "HOST:PORT",
+     .initial = "127.0.0.1:7470",
+     .help = "cluster address of the coordinator to join"},
+    {.name = "data",
+     .type = CONF_STRING,
+     .offset = FIELD(data),
+     .check = conf_check_endpoint,
+     .value = "HOST:PORT",
+     .help = "address where the neighbour upstream reaches this worker (default: the one that "
+             "faces the coordinator, any free port)"},
+    {.name = "name",
+     .type = CONF_STRING,
+     .offset = FIELD(name),
+     .value = "NAME",
+     .help = "what the cluster calls this worker (default: the host's name)"},
+    {.name = "models",
+     .type = CONF_STRING,
+     .offset = FIELD(models),
+     .value = "DIR",
+     .help = "folder of model files, searched by the file name that the coordinator serves "
+             "(default: $PACELINE_HOME/models)"},
+    {.name = "threads",
+     .letter = 't',
+     .type = CONF_INT,
+     .offset = FIELD(threads),
+     .value = "T",
+     .min = 0,
+     .max = 1024,
+     .help = "compute threads (default 0: every core it may use)"},
+    {.name = "memory",
+     .type = CONF_SIZE,
+     .offset = FIELD(memory_bytes),
+     .value = "SIZE",
+     .help = "memory offered for weights, KV cache and scratch, such as 6GiB (default: four fifths "
+             "of what is available)"},
+    {.name = "insecure",
+     .type = CONF_FLAG,
+     .offset = FIELD(insecure),
+     .help = "allow plain, keyless connections beyond this machine: on a trusted network only"},
+    {.name = "verbose",
+     .letter = 'v',
+     .type = CONF_FLAG,
+     .offset = FIELD(verbose),
+     .help = "log more, such as the kernels in use"},
+    {.name = "log-json",
+     .type = CONF_FLAG,
+     .offset = FIELD(log_json),
+     .help = "log one JSON object a line"},
+};
+
+const struct conf_program worker_program = {
+    .name = "paceline-worker",
+    .synopsis = "[OPTION...]",
+    .summary = "Holds a range of a model's layers and computes them for a coordinator. It needs no "
+               "other setting than the coordinator's address: layers and model are given to it.",
+    .epilogue = "Exit status: 0 stopped in order, 1 usage, 2 configuration, 3 model refused, "
+                "4 network, 5 out of memory.\n"
+                "PACELINE_ISA=scalar|avx2|avx512 narrows the instruction set.",
+    .file = "/etc/paceline/worker.cfg",
+    .options = worker_options,
+    .n_options = sizeof worker_options / sizeof worker_options[0],
+};
+
+/* Memory that can be had without swapping (proc(5), MemAvailable). */
+static int64_t worker_available_memory(void)
+{
+    FILE *f = fopen("/proc/meminfo", "r");
+    if (!f)
+        return 0;
+    char line[128];
+    long long kib = 0;
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %lld kB", &kib) == 1)
+            break;
+    fclose(f);
+    return (int64_t)kib * 1024;
+}
+
+static int worker_settings_check(struct worker_settings *s, struct err *err)
+{
+    if (conf_endpoint(s->coordinator, s->coordinator_host, &s->coordinator_port, err) != 0)
+        return err_prefix(err, "coordinator");
+    bool local = conf_host_is_loopback(s->coordinator_host);
+    if (s->data) {
+        if (conf_endpoint(s->data, s->data_host, &s->data_port, err) != 0)
+            return err_prefix(err, "data");
+        local = local && conf_host_is_loopback(s->data_host);
+    }
+    if (!local && !s->insecure)
+        return err_set(err, ERR_CONFIG,
+                       "connections beyond this machine are neither encrypted nor authenticated: "
+                       "set insecure = true (--insecure) if the network is trusted");
+    if (!s->threads) {
+        cpu_set_t set;
+        s->threads = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    }
+    if (!s->memory_bytes)
+        s->memory_bytes = worker_available_memory() / 5 * 4;
+    if (!s->name) {
+        char host[64] = "worker";
+        gethostname(host, sizeof host - 1);
+        s->name = strdup(host);
+        if (!s->name)
+            return err_set(err, ERR_MEMORY, "no memory for settings");
+    }
+    return 0;
+}
+
+int worker_settings_read(struct worker_settings *ret_settings, int argc, char **argv,
+                         enum conf_outcome *ret_outcome, struct err *err)
+{
+    *ret_settings = (struct worker_settings){0};
+    int n = 0;
+    int rc = conf_read(&worker_program, ret_settings, argc, argv, NULL, &n, ret_outcome, err);
+    if (rc == 0 && *ret_outcome == CONF_RUN)
+        rc = worker_settings_check(ret_settings, err);
+    return rc;
+}
+
+void worker_settings_clear(struct worker_settings *s)
+{
+    conf_clear(&worker_program, s);
+}

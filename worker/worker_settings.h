@@ -1,0 +1,32 @@
+/* worker_settings.h - command line, environment and file of paceline-worker → one struct, once. */
+#ifndef PACELINE_WORKER_WORKER_SETTINGS_H
+#define PACELINE_WORKER_WORKER_SETTINGS_H
+
+#include "base/conf.h"
+
+struct worker_settings {
+    char *coordinator;    /* HOST:PORT */
+    char *data;           /* HOST:PORT to listen on for the neighbour upstream, or NULL */
+    char *name;           /* NULL: the host's */
+    char *models;         /* folder, or NULL */
+    int64_t threads;      /* 0: one for each core that this process may use */
+    int64_t memory_bytes; /* 0: four fifths of what is available */
+    bool insecure;
+    bool verbose;
+    bool log_json;
+
+    /* derived */
+    char coordinator_host[256];
+    int coordinator_port;
+    char data_host[256];
+    int data_port;
+};
+
+extern const struct conf_program worker_program;
+
+/* As conf_read(); also checks what belongs together and fills the derived fields. */
+int worker_settings_read(struct worker_settings *ret_settings, int argc, char **argv,
+                         enum conf_outcome *ret_outcome, struct err *err);
+void worker_settings_clear(struct worker_settings *s);
+
+#endif
