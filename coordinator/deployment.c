@@ -1,0 +1,452 @@
+#include "coordinator/deployment.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_CONTEXT     4096
+#define DEFAULT_CONCURRENCY 4
+#define MAX_ROWS            512
+#define MIN_OUTPUTS         32
+/* A step that has been under way for so long, while no stage computed, was lost between two. */
+#define STUCK_MS   30000
+#define MAX_BARREN 3
+
+static bool deployment_on_hash(void *context, int64_t bytes)
+{
+    struct deployment *d = context;
+    atomic_store(&d->bytes_hashed, bytes);
+    return !atomic_load(&d->hash_cancelled);
+}
+
+static void *deployment_hash(void *argument)
+{
+    struct deployment *d = argument;
+    d->hash_rc = manifest_compute(&d->manifest, d->weights, d->spec.cache_dir, deployment_on_hash,
+                                  d, &d->hash_err);
+    atomic_store(&d->hashed, true);
+    return NULL;
+}
+
+static void deployment_set_limits(struct deployment *d)
+{
+    int context = d->spec.context ? d->spec.context : DEFAULT_CONTEXT;
+    if (!d->spec.context && context > d->model.context_length)
+        context = d->model.context_length;
+    int concurrency = d->spec.concurrency ? d->spec.concurrency : DEFAULT_CONCURRENCY;
+    uint32_t blocks_each = (uint32_t)(context + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
+    d->limits = (struct batch_limits){
+        .max_rows = concurrency > MAX_ROWS ? (uint32_t)concurrency : MAX_ROWS,
+        .max_sequences = (uint32_t)concurrency,
+        .max_outputs = concurrency > MIN_OUTPUTS ? (uint32_t)concurrency : MIN_OUTPUTS,
+        .max_context = (uint32_t)context,
+        .kv_blocks = blocks_each * (uint32_t)concurrency,
+        .vocabulary = (uint32_t)d->model.vocabulary_size,
+    };
+}
+
+int deployment_open(struct deployment *d, const struct deployment_spec *spec, struct err *err)
+{
+    /* Epochs go on from the clock, so that a coordinator that was restarted never takes results of
+     * the one before for its own. */
+    *d = (struct deployment){.spec = *spec, .epoch = (uint64_t)clock_unix_s()};
+    int rc = weight_file_open(&d->weights, spec->model_path, err);
+    if (rc == 0)
+        rc = model_config_read(&d->model, d->weights, err);
+    if (rc != 0)
+        return rc;
+    if (spec->context > d->model.context_length)
+        return err_set(err, ERR_CONFIG, "a context of %d was asked for, %s was trained for %d",
+                       spec->context, d->model.name, d->model.context_length);
+    for (int i = 0; i < spec->n_cuts; i++)
+        if (spec->cuts[i] >= d->model.n_layers)
+            return err_set(err, ERR_CONFIG, "cut at layer %d: %s has layers 0 to %d", spec->cuts[i],
+                           d->model.name, d->model.n_layers - 1);
+    deployment_set_limits(d);
+    manifest_digest_config(&d->model, d->config_digest);
+    int failed = pthread_create(&d->hasher, NULL, deployment_hash, d);
+    if (failed)
+        return err_set(err, ERR_MEMORY, "hashing thread: %s", strerror(failed));
+    d->hasher_runs = true;
+    return 0;
+}
+
+void deployment_close(struct deployment *d)
+{
+    atomic_store(&d->hash_cancelled, true);
+    if (d->hasher_runs)
+        pthread_join(d->hasher, NULL);
+    d->hasher_runs = false;
+    manifest_clear(&d->manifest);
+    weight_file_close(d->weights);
+    d->weights = NULL;
+}
+
+/* ---- planning ---- */
+
+static int deployment_describe_model(const struct deployment *d, struct planner_model *m,
+                                     struct err *err)
+{
+    int n = d->model.n_layers;
+    int64_t *bytes = calloc(2 * (size_t)n, sizeof *bytes);
+    if (!bytes)
+        return err_set(err, ERR_MEMORY, "no memory to plan");
+    for (int i = 0; i < n; i++) {
+        struct layer_cost cost = layer_cost_of(&d->model, d->weights, i, d->spec.kv_type);
+        bytes[i] = cost.weight_bytes;
+        bytes[n + i] = cost.kv_bytes_per_token;
+    }
+    int64_t row_floats = 6 * (int64_t)d->model.hidden_size + 3 * d->model.intermediate_size +
+                         3 * (int64_t)d->model.n_heads * d->model.head_dim;
+    *m = (struct planner_model){
+        .n_layers = n,
+        .layer_bytes = bytes,
+        .kv_token_bytes = bytes + n,
+        .head_bytes = layer_cost_head_bytes(&d->model, d->weights),
+        .kv_tokens = (int64_t)d->limits.kv_blocks * KV_BLOCK_TOKENS,
+        .scratch_bytes = row_floats * d->limits.max_rows * (int64_t)sizeof(float) + (16 << 20),
+        .head_scratch_bytes =
+            (int64_t)d->limits.max_outputs * d->model.vocabulary_size * (int64_t)sizeof(float),
+    };
+    return 0;
+}
+
+static int deployment_make_plan(struct deployment *d, struct worker_entry **entries, int n,
+                                struct err *err)
+{
+    struct planner_model m;
+    int rc = deployment_describe_model(d, &m, err);
+    if (rc != 0)
+        return rc;
+    struct planner_worker *workers = calloc((size_t)n, sizeof *workers);
+    if (!workers) {
+        rc = err_set(err, ERR_MEMORY, "no memory to plan");
+    } else {
+        for (int i = 0; i < n; i++)
+            workers[i] = (struct planner_worker){entries[i]->threads, entries[i]->memory_bytes};
+        if (d->spec.n_cuts && n > d->spec.n_cuts)
+            rc = planner_plan_cuts(&m, workers, n, d->spec.cuts, d->spec.n_cuts, d->stages,
+                                   &d->n_stages, err);
+        else
+            rc = planner_plan(&m, workers, n, d->stages, &d->n_stages, err);
+    }
+    free(workers);
+    free((void *)m.layer_bytes);
+    return rc;
+}
+
+static int deployment_send_load(struct deployment *d, struct registry *r, struct worker_entry *w,
+                                int stage, const char *next, struct err *err)
+{
+    const char *slash = strrchr(d->spec.model_path, '/');
+    Paceline__Load load = PACELINE__LOAD__INIT;
+    load.deployment = 1;
+    load.epoch = d->epoch;
+    load.model_path = (char *)d->spec.model_path;
+    load.model_file = (char *)(slash ? slash + 1 : d->spec.model_path);
+    load.first_layer = (uint32_t)d->stages[stage].first_layer;
+    load.end_layer = (uint32_t)d->stages[stage].end_layer;
+    load.kv_blocks = d->limits.kv_blocks;
+    load.kv_type = (uint32_t)d->spec.kv_type;
+    load.max_sequences = d->limits.max_sequences;
+    load.max_context = d->limits.max_context;
+    load.max_rows = d->limits.max_rows;
+    load.max_outputs = d->limits.max_outputs;
+    load.next_endpoint = (char *)next;
+    load.stage = (uint32_t)stage;
+    load.n_stages = (uint32_t)d->n_stages;
+
+    size_t n = weight_file_tensor_count(d->weights), used = 0;
+    Paceline__TensorDigest *digests = calloc(n + 1, sizeof *digests);
+    Paceline__TensorDigest **list = calloc(n + 1, sizeof *list);
+    if (!digests || !list) {
+        free(digests);
+        free(list);
+        return err_set(err, ERR_MEMORY, "no memory for the digests of %zu tensors", n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const struct tensor *t = weight_file_tensor(d->weights, i);
+        if (!model_tensor_is_in_stage(&d->model, t->name, d->stages[stage].first_layer,
+                                      d->stages[stage].end_layer))
+            continue;
+        paceline__tensor_digest__init(&digests[used]);
+        digests[used].name = (char *)t->name;
+        digests[used].sha256.data = d->manifest.digests[i];
+        digests[used].sha256.len = DIGEST_BYTES;
+        list[used] = &digests[used];
+        used++;
+    }
+    load.config_sha256.data = d->config_digest;
+    load.config_sha256.len = DIGEST_BYTES;
+    load.n_digests = used;
+    load.digests = list;
+    registry_send(r, w, PACELINE__CONTROL__BODY_LOAD, &load);
+    free(digests);
+    free(list);
+    return 0;
+}
+
+/* Who has no part in the plan holds no memory for it. */
+static void deployment_unload_standby(const struct deployment *d, struct registry *r)
+{
+    Paceline__Unload unload = PACELINE__UNLOAD__INIT;
+    unload.deployment = 1;
+    unload.epoch = d->epoch;
+    for (const struct worker_entry *w = r->workers; w; w = w->next)
+        if (w->stage < 0)
+            registry_send(r, w, PACELINE__CONTROL__BODY_UNLOAD, &unload);
+}
+
+static int deployment_start_loading(struct deployment *d, struct registry *r,
+                                    struct worker_entry **entries, const struct pipeline *p,
+                                    struct err *err)
+{
+    d->epoch++;
+    for (int i = 0; i < d->n_stages; i++) {
+        struct worker_entry *w = entries[d->stages[i].worker];
+        w->stage = i;
+        w->epoch = d->epoch;
+        w->state = WORKER_LOADING;
+        w->first_layer = d->stages[i].first_layer;
+        w->end_layer = d->stages[i].end_layer;
+        w->load_done = w->load_total = w->memory_claimed = 0;
+        w->beats_astray = 0;
+    }
+    for (int i = 0; i < d->n_stages; i++) {
+        char results[320];
+        const char *host = d->spec.results_host;
+        bool bare = strchr(host, ':') != NULL;
+        snprintf(results, sizeof results, "tcp://%s%s%s:%d", bare ? "[" : "", host, bare ? "]" : "",
+                 p->results_port);
+        const char *next =
+            i + 1 < d->n_stages ? entries[d->stages[i + 1].worker]->address : results;
+        struct worker_entry *w = entries[d->stages[i].worker];
+        log_info("epoch %" PRIu64 ": layers %d to %d on %s", d->epoch, w->first_layer,
+                 w->end_layer - 1, w->name);
+        int rc = deployment_send_load(d, r, w, i, next, err);
+        if (rc != 0)
+            return rc;
+    }
+    deployment_unload_standby(d, r);
+    d->state = DEPLOYMENT_LOADING;
+    d->obstacle.code = ERR_NONE;
+    return 0;
+}
+
+static int deployment_try_plan(struct deployment *d, struct registry *r, const struct pipeline *p,
+                               struct err *err)
+{
+    int wanted =
+        d->spec.n_cuts + 1 > d->spec.workers_wanted ? d->spec.n_cuts + 1 : d->spec.workers_wanted;
+    if (!r->n_workers)
+        d->obstacle.code = ERR_NONE; /* what hindered those who have left */
+    if (!r->n_workers || (!d->served_once && r->n_workers < wanted))
+        return 0;
+    struct worker_entry **entries = calloc((size_t)r->n_workers, sizeof(struct worker_entry *));
+    if (!entries)
+        return err_set(err, ERR_MEMORY, "no memory to plan");
+    int n = 0;
+    for (struct worker_entry *w = r->workers; w; w = w->next)
+        if (!w->unfit)
+            entries[n++] = w;
+    if (n == 0) { /* the obstacle stays: what made the last of them unfit */
+        free(entries);
+        return 0;
+    }
+    struct err obstacle = {0};
+    int rc = deployment_make_plan(d, entries, n, &obstacle);
+    if (rc == 0) {
+        rc = deployment_start_loading(d, r, entries, p, err);
+    } else if (!d->served_once) {
+        *err = obstacle; /* these workers were said to suffice */
+    } else {
+        if (strcmp(obstacle.text, d->obstacle.text) != 0)
+            log_warning("no plan: %s", obstacle.text);
+        d->obstacle = obstacle;
+        rc = 0;
+    }
+    free(entries);
+    return rc;
+}
+
+/* ---- moving on ---- */
+
+static void deployment_release_workers(struct deployment *d, struct registry *r)
+{
+    for (struct worker_entry *w = r->workers; w; w = w->next) {
+        w->stage = w->first_layer = w->end_layer = -1;
+        w->state = WORKER_JOINED;
+    }
+    d->state = DEPLOYMENT_WAITING;
+}
+
+static bool deployment_all_ready(const struct deployment *d, const struct registry *r)
+{
+    for (int i = 0; i < d->n_stages; i++) {
+        const struct worker_entry *w = registry_stage(r, i);
+        if (!w || w->state != WORKER_SERVING || w->epoch != d->epoch)
+            return false;
+    }
+    return true;
+}
+
+/* Out of service: LOST, unless this has happened too often without any result, for then what is
+ * replayed may be what breaks it. */
+static void deployment_interrupt(struct deployment *d, struct registry *r, struct pipeline *p,
+                                 enum deployment_event *ret_event)
+{
+    if (d->state == DEPLOYMENT_SERVING) {
+        *ret_event = DEPLOYMENT_LOST;
+        if (p->n_results > 0)
+            d->n_barren = 0;
+        else if (p->next_step > 1)
+            d->n_barren++;
+        if (d->n_barren >= MAX_BARREN) {
+            d->n_barren = 0;
+            *ret_event = DEPLOYMENT_FAILED;
+            err_set(&d->failure, ERR_INTERNAL,
+                    "%d plans in a row broke before they brought a result: the coordinator's log "
+                    "names the workers",
+                    MAX_BARREN);
+        }
+    }
+    pipeline_disconnect(p);
+    deployment_release_workers(d, r);
+}
+
+static int deployment_on_failure(struct deployment *d, struct registry *r, struct pipeline *p,
+                                 enum deployment_event *ret_event, struct err *err)
+{
+    bool served = d->state == DEPLOYMENT_SERVING;
+    log_error("%s", r->failure.text);
+    deployment_interrupt(d, r, p, ret_event);
+    d->obstacle = r->failure;
+    if (!d->served_once && r->failure.code != ERR_CANCELLED) {
+        /* The workers that were said to suffice do not: file or memory is not what it should be. */
+        *err = r->failure;
+        return r->failure.code;
+    }
+    /* A link that failed says nothing of the requests: they are replayed. */
+    if (served && r->failure.code != ERR_NETWORK && r->failure.code != ERR_LIMIT) {
+        *ret_event = DEPLOYMENT_FAILED;
+        err_set(&d->failure, ERR_INTERNAL, "%s", r->failure.text); /* no client's fault */
+    }
+    return 0;
+}
+
+static bool deployment_is_stuck(const struct deployment *d, const struct registry *r,
+                                const struct pipeline *p)
+{
+    int64_t now_ms = clock_now_ms();
+    if (!p->oldest || now_ms - p->oldest->sent_us / 1000 < STUCK_MS)
+        return false;
+    for (const struct worker_entry *w = r->workers; w; w = w->next)
+        if (w->stage >= 0 && now_ms - w->last_busy_ms < STUCK_MS)
+            return false;
+    return true;
+}
+
+/* What ends a plan. true: there are workers to plan anew with. */
+static bool deployment_review_losses(struct deployment *d, struct registry *r, struct pipeline *p,
+                                     enum deployment_event *ret_event)
+{
+    bool in_service = d->state == DEPLOYMENT_SERVING;
+    if (r->stage_lost)
+        log_warning("worker %s is gone: planning anew", r->lost_name);
+    else if (in_service && p->is_broken)
+        log_warning("a step was lost between the workers: planning anew");
+    else if (in_service && deployment_is_stuck(d, r, p))
+        log_warning("a step is lost and no worker computes: planning anew");
+    else
+        return false;
+    deployment_interrupt(d, r, p, ret_event);
+    return true;
+}
+
+static void deployment_begin(struct deployment *d, struct registry *r, struct pipeline *p,
+                             enum deployment_event *ret_event)
+{
+    struct worker_entry *first = registry_stage(r, 0);
+    struct err failure = {0};
+    if (pipeline_connect(p, d->epoch, first->address, &failure) != 0) {
+        log_error("worker %s: %s", first->name, failure.text);
+        first->unfit = true;
+        d->obstacle = failure;
+        deployment_interrupt(d, r, p, ret_event);
+        r->joined = true; /* the others may do without it */
+        return;
+    }
+    d->state = DEPLOYMENT_SERVING;
+    d->served_once = true;
+    *ret_event = DEPLOYMENT_BEGAN;
+    log_info("epoch %" PRIu64 ": in service with %d stage%s", d->epoch, d->n_stages,
+             d->n_stages == 1 ? "" : "s");
+}
+
+int deployment_review(struct deployment *d, struct registry *r, struct pipeline *p,
+                      enum deployment_event *ret_event, struct err *err)
+{
+    *ret_event = DEPLOYMENT_NOTHING;
+    if (d->state == DEPLOYMENT_HASHING) {
+        if (!atomic_load(&d->hashed))
+            return 0;
+        if (d->hash_rc != 0) {
+            *err = d->hash_err;
+            return d->hash_rc;
+        }
+        d->state = DEPLOYMENT_WAITING;
+        r->joined = true; /* some may have come meanwhile */
+    }
+    int rc = 0;
+    bool look = r->joined || r->stage_failed;
+    if (deployment_review_losses(d, r, p, ret_event))
+        look = true;
+    else if (r->stage_failed && r->failed_epoch == d->epoch && d->state != DEPLOYMENT_WAITING)
+        rc = deployment_on_failure(d, r, p, ret_event, err);
+    if (r->joined && d->state >= DEPLOYMENT_LOADING)
+        deployment_unload_standby(d, r);
+    bool ready = r->stage_ready;
+    r->joined = r->stage_lost = r->stage_failed = r->stage_ready = false;
+    if (rc == 0 && look && d->state == DEPLOYMENT_WAITING)
+        rc = deployment_try_plan(d, r, p, err);
+    if (rc == 0 && ready && d->state == DEPLOYMENT_LOADING && deployment_all_ready(d, r))
+        deployment_begin(d, r, p, ret_event);
+    return rc;
+}
+
+void deployment_explain(const struct deployment *d, const struct registry *r, char *to, size_t size)
+{
+    int wanted =
+        d->spec.n_cuts + 1 > d->spec.workers_wanted ? d->spec.n_cuts + 1 : d->spec.workers_wanted;
+    int64_t done = 0, total = 0;
+    switch (d->state) {
+    case DEPLOYMENT_HASHING:
+        snprintf(to, size, "hashing the model's weights, %.0f %% done",
+                 100.0 * (double)atomic_load(&d->bytes_hashed) /
+                     (double)(weight_file_bytes(d->weights) + 1));
+        return;
+    case DEPLOYMENT_WAITING:
+        if (d->obstacle.code)
+            snprintf(to, size, "%s", d->obstacle.text);
+        else if (!d->served_once && r->n_workers < wanted)
+            snprintf(to, size, "%d of %d worker%s joined: start paceline-worker on another machine",
+                     r->n_workers, wanted, wanted == 1 ? " has" : "s have");
+        else
+            snprintf(to, size, "no worker is here: start paceline-worker");
+        return;
+    case DEPLOYMENT_LOADING:
+        for (const struct worker_entry *w = r->workers; w; w = w->next) {
+            done += w->state == WORKER_SERVING ? w->load_total : w->load_done;
+            total += w->load_total;
+        }
+        snprintf(to, size, "%d worker%s loading weights, %.0f of %.0f MB done", d->n_stages,
+                 d->n_stages == 1 ? " is" : "s are", (double)done / 1e6, (double)total / 1e6);
+        return;
+    case DEPLOYMENT_SERVING:
+        snprintf(to, size, "in service");
+        return;
+    }
+}

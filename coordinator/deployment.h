@@ -1,0 +1,79 @@
+/* deployment.h - one model in service: its file, its plan over the workers, its epoch.
+ *
+ *   HASHING -> WAITING -> LOADING -> SERVING
+ *                 ^----------+----------+      a stage was lost or failed: new epoch, new plan */
+#ifndef PACELINE_COORDINATOR_DEPLOYMENT_H
+#define PACELINE_COORDINATOR_DEPLOYMENT_H
+
+#include "coordinator/pipeline.h"
+#include "coordinator/planner.h"
+#include "coordinator/registry.h"
+#include "model/manifest.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum deployment_state {
+    DEPLOYMENT_HASHING,
+    DEPLOYMENT_WAITING,
+    DEPLOYMENT_LOADING,
+    DEPLOYMENT_SERVING
+};
+
+struct deployment_spec {
+    const char *model_path;
+    const char *cache_dir; /* for manifests; or NULL */
+    int workers_wanted;    /* before the first plan */
+    int context, concurrency;
+    enum kv_type kv_type;
+    const int *cuts; /* first layers of stages 2, 3 … */
+    int n_cuts;
+    const char *results_host; /* "*" where the coordinator listens on every address */
+};
+
+struct deployment {
+    struct deployment_spec spec;
+    struct weight_file *weights;
+    struct model_config model;
+    struct batch_limits limits;
+
+    /* the manifest is computed beside the event loop */
+    pthread_t hasher;
+    bool hasher_runs;
+    atomic_bool hashed, hash_cancelled;
+    atomic_int_fast64_t bytes_hashed;
+    int hash_rc;
+    struct err hash_err;
+    struct manifest manifest;
+    unsigned char config_digest[DIGEST_BYTES];
+
+    enum deployment_state state;
+    uint64_t epoch;
+    bool served_once;
+    struct planner_stage stages[PLANNER_MAX_STAGES];
+    int n_stages;
+    struct err obstacle; /* why there is no plan; code 0: none known */
+    struct err failure;  /* of DEPLOYMENT_FAILED */
+    int n_barren; /* plans in a row that broke after steps went out and before one came back */
+};
+
+/* Opens the model and starts hashing it. Context and concurrency 0: defaults, the model's limits.
+ */
+int deployment_open(struct deployment *d, const struct deployment_spec *spec, struct err *err);
+void deployment_close(struct deployment *d);
+
+enum deployment_event {
+    DEPLOYMENT_NOTHING,
+    DEPLOYMENT_BEGAN, /* a plan is in service: the pipeline is connected */
+    DEPLOYMENT_LOST,  /* it was in service and is not any more; the next plan replays */
+    DEPLOYMENT_FAILED /* as LOST, but replaying is no use: d->failure says why */
+};
+/* Looks at what happened to the workers and moves on. Call after registry_receive(). Fails only
+ * when the deployment can never serve (the model is refused by the workers themselves). */
+int deployment_review(struct deployment *d, struct registry *r, struct pipeline *p,
+                      enum deployment_event *ret_event, struct err *err);
+/* A sentence on what it waits for. */
+void deployment_explain(const struct deployment *d, const struct registry *r, char *to,
+                        size_t size);
+
+#endif

@@ -1,0 +1,226 @@
+#include "coordinator/pipeline.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "proto/step_message.h"
+#include "proto/wire.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+int pipeline_open(struct pipeline *p, void *zmq, const char *host, int port, struct err *err)
+{
+    *p = (struct pipeline){.zmq = zmq};
+    int rc = wire_socket(&p->results, zmq, ZMQ_PULL, err);
+    return rc == 0 ? wire_bind(p->results, host, port, &p->results_port, err) : rc;
+}
+
+static void pipeline_drop_oldest(struct pipeline *p)
+{
+    struct pipeline_step *s = p->oldest;
+    p->oldest = s->next;
+    if (!p->oldest)
+        p->newest = NULL;
+    p->n_in_flight--;
+    p->n_decode_steps -= s->has_decodes;
+    free(s->items);
+    free(s);
+}
+
+void pipeline_disconnect(struct pipeline *p)
+{
+    while (p->oldest)
+        pipeline_drop_oldest(p);
+    if (p->first)
+        zmq_close(p->first);
+    p->first = NULL;
+    p->is_broken = false;
+}
+
+void pipeline_close(struct pipeline *p)
+{
+    pipeline_disconnect(p);
+    if (p->results)
+        zmq_close(p->results);
+    *p = (struct pipeline){0};
+}
+
+int pipeline_connect(struct pipeline *p, uint64_t epoch, const char *first_endpoint,
+                     struct err *err)
+{
+    pipeline_disconnect(p);
+    p->epoch = epoch;
+    p->next_step = 1;
+    p->n_results = 0;
+    int rc = wire_socket(&p->first, p->zmq, ZMQ_PUSH, err);
+    if (rc == 0 && zmq_connect(p->first, first_endpoint) != 0)
+        rc = err_set(err, ERR_NETWORK, "first stage's address %s: %s", first_endpoint,
+                     zmq_strerror(errno));
+    return rc;
+}
+
+static int pipeline_send_batch(struct pipeline *p, const struct batch *b, struct err *err)
+{
+    zmq_msg_t envelope, frame;
+    int rc = step_message_pack(b, &envelope, err);
+    if (rc != 0)
+        return rc;
+    zmq_msg_init(&frame); /* empty: the first stage reads the tokens */
+    return wire_send_data(p->first, &envelope, &frame, err);
+}
+
+int pipeline_send(struct pipeline *p, struct batch *b, struct pipeline_item *items, int n_items,
+                  bool has_decodes, struct err *err)
+{
+    struct pipeline_step *s = calloc(1, sizeof *s);
+    b->epoch = p->epoch;
+    b->step = p->next_step;
+    int rc = s ? pipeline_send_batch(p, b, err) : err_set(err, ERR_MEMORY, "no memory for a step");
+    if (rc != 0) {
+        p->is_broken = p->is_broken || rc == ERR_LIMIT;
+        free(s);
+        free(items);
+        return rc;
+    }
+    *s = (struct pipeline_step){.step = p->next_step++,
+                                .sent_us = clock_now_us(),
+                                .has_decodes = has_decodes,
+                                .n_items = n_items,
+                                .items = items};
+    if (p->newest)
+        p->newest->next = s;
+    else
+        p->oldest = s;
+    p->newest = s;
+    p->n_in_flight++;
+    p->n_decode_steps += has_decodes;
+    return 0;
+}
+
+/* ---- results ---- */
+
+static bool pipeline_row_is_sound(const Paceline__OutputResult *row, uint32_t vocabulary)
+{
+    for (size_t i = 0; i < row->n_top; i++)
+        if (row->top[i]->token >= vocabulary)
+            return false;
+    return row->token < vocabulary;
+}
+
+/* Exactly the outputs that the step asked for, in their order, with a row of logits for each that
+ * wants one. */
+static bool pipeline_is_answer(const struct pipeline_step *s, const Paceline__StepResult *result,
+                               size_t frame_bytes, uint32_t vocabulary)
+{
+    size_t at = 0, n_logit_rows = 0;
+    for (int i = 0; i < s->n_items; i++) {
+        const struct pipeline_item *item = &s->items[i];
+        for (int k = 0; k < item->n_outputs; k++, at++) {
+            if (at == result->n_results)
+                return false;
+            const Paceline__OutputResult *row = result->results[at];
+            if (row->sequence != item->slot || (int)row->kind != (int)item->kind ||
+                !pipeline_row_is_sound(row, vocabulary))
+                return false;
+        }
+        if (item->kind == BATCH_LOGITS)
+            n_logit_rows += (size_t)item->n_outputs;
+    }
+    return at == result->n_results && frame_bytes == n_logit_rows * vocabulary * sizeof(float);
+}
+
+static void pipeline_deliver(const struct pipeline_step *s, const Paceline__StepResult *result,
+                             const char *logits, uint32_t vocabulary,
+                             void (*take)(void *, const struct pipeline_result *), void *context)
+{
+    size_t at = 0, logit_row = 0;
+    for (int i = 0; i < s->n_items; i++) {
+        for (int k = 0; k < s->items[i].n_outputs; k++) {
+            struct pipeline_result out = {0};
+            step_result_row(result->results[at++], &out.row);
+            if (out.row.kind == BATCH_LOGITS)
+                out.logits = logits + logit_row++ * vocabulary * sizeof(float);
+            out.choice = s->items[i].choice; /* read anew: take() may have cancelled it */
+            if (out.choice)
+                take(context, &out);
+        }
+    }
+}
+
+static void pipeline_log_times(const struct pipeline_step *s, const Paceline__StepResult *result)
+{
+    if (log_level() < LOG_LEVEL_DEBUG)
+        return;
+    char times[512] = "";
+    size_t n = 0;
+    for (size_t i = 0; i < result->n_times && n < sizeof times - 40; i++)
+        n += (size_t)snprintf(times + n, sizeof times - n, " %u:%u+%u", result->times[i]->stage,
+                              result->times[i]->wait_us, result->times[i]->compute_us);
+    log_debug("step %" PRIu64 ": %" PRId64 " us; stage:wait+compute us%s", s->step,
+              clock_now_us() - s->sent_us, times);
+}
+
+static void pipeline_on_result(struct pipeline *p, const Paceline__StepResult *result,
+                               zmq_msg_t *frame, uint32_t vocabulary,
+                               void (*take)(void *, const struct pipeline_result *),
+                               void (*done)(void *, struct choice *), void *context)
+{
+    struct pipeline_step *s = p->oldest;
+    if (result->epoch != p->epoch || !s || p->is_broken)
+        return;
+    /* Every link keeps the order of its messages: a step that was overtaken is lost. */
+    if (result->step != s->step) {
+        log_warning("results of step %" PRIu64 " came when step %" PRIu64 " was due", result->step,
+                    s->step);
+        p->is_broken = true;
+        return;
+    }
+    if (!pipeline_is_answer(s, result, zmq_msg_size(frame), vocabulary)) {
+        log_warning("results of step %" PRIu64 " are not what was asked for", result->step);
+        p->is_broken = true;
+        return;
+    }
+    p->n_results += result->n_results;
+    pipeline_deliver(s, result, zmq_msg_data(frame), vocabulary, take, context);
+    pipeline_log_times(s, result);
+    for (int i = 0; i < s->n_items; i++)
+        if (s->items[i].choice)
+            done(context, s->items[i].choice);
+    pipeline_drop_oldest(p);
+}
+
+void pipeline_receive(struct pipeline *p, uint32_t vocabulary,
+                      void (*take)(void *context, const struct pipeline_result *result),
+                      void (*done)(void *context, struct choice *choice), void *context)
+{
+    for (int i = 0; i < 64; i++) {
+        zmq_msg_t envelope, frame;
+        struct err err = {0};
+        int rc = wire_receive_data(p->results, &envelope, &frame, &err);
+        if (rc == 0)
+            return;
+        if (rc < 0) {
+            log_warning("results: %s", err.text);
+            continue;
+        }
+        Paceline__StepResult *result = NULL;
+        rc = step_result_unpack(&result, zmq_msg_data(&envelope), zmq_msg_size(&envelope), &err);
+        if (rc == 0) {
+            pipeline_on_result(p, result, &frame, vocabulary, take, done, context);
+            paceline__step_result__free_unpacked(result, NULL);
+        } else {
+            log_warning("results: %s", err.text);
+        }
+        zmq_msg_close(&envelope);
+        zmq_msg_close(&frame);
+    }
+}
+
+void pipeline_forget(struct pipeline *p, const struct choice *choice)
+{
+    for (struct pipeline_step *s = p->oldest; s; s = s->next)
+        for (int i = 0; i < s->n_items; i++)
+            if (s->items[i].choice == choice)
+                s->items[i].choice = NULL;
+}

@@ -1,0 +1,64 @@
+/* pipeline.h - steps in flight: to the first stage, from the last, back to their choices. */
+#ifndef PACELINE_COORDINATOR_PIPELINE_H
+#define PACELINE_COORDINATOR_PIPELINE_H
+
+#include "base/err.h"
+#include "coordinator/request.h"
+#include "proto/batch.h"
+
+#include <stdint.h>
+
+struct pipeline_item {     /* a sequence's share of a step */
+    struct choice *choice; /* NULL once it was cancelled */
+    uint32_t slot;
+    int n_outputs; /* results that must come back, all of one kind */
+    enum batch_output_kind kind;
+};
+
+struct pipeline_step {
+    uint64_t step;
+    int64_t sent_us;
+    bool has_decodes;
+    int n_items;
+    struct pipeline_item *items; /* owned */
+    struct pipeline_step *next;
+};
+
+struct pipeline {
+    void *zmq;
+    void *results; /* PULL, bound once */
+    int results_port;
+    void *first; /* PUSH to the first stage, or NULL */
+    uint64_t epoch, next_step;
+    struct pipeline_step *oldest, *newest;
+    int n_in_flight, n_decode_steps; /* the latter: those that carry decode rows */
+    uint64_t n_results;              /* outputs that came back since the plan began */
+    bool is_broken; /* a step was lost on the way or came back wrong: only a new plan helps */
+};
+
+struct pipeline_result {
+    struct choice *choice;
+    struct batch_result row;
+    const void *logits; /* BATCH_LOGITS: [vocabulary] float32, of any alignment; for the call */
+};
+
+int pipeline_open(struct pipeline *p, void *zmq, const char *host, int port, struct err *err);
+void pipeline_close(struct pipeline *p);
+/* A new plan: older steps are forgotten, their results will be dropped. */
+int pipeline_connect(struct pipeline *p, uint64_t epoch, const char *first_endpoint,
+                     struct err *err);
+void pipeline_disconnect(struct pipeline *p);
+/* Sends b (epoch and step are filled in here); takes items over on success and failure. A link that
+ * takes nothing (ERR_LIMIT) breaks the pipeline: the scheduler has counted the step already. */
+int pipeline_send(struct pipeline *p, struct batch *b, struct pipeline_item *items, int n_items,
+                  bool has_decodes, struct err *err);
+/* Takes at most 64 messages, never waits; `take` gets every wanted row, in order, and `done` each
+ * choice whose share of a step has come through. A step whose results are not exactly what was
+ * asked for brings nothing and breaks the pipeline. */
+void pipeline_receive(struct pipeline *p, uint32_t vocabulary,
+                      void (*take)(void *context, const struct pipeline_result *result),
+                      void (*done)(void *context, struct choice *choice), void *context);
+/* The choice is going away: its results in flight are nobody's. */
+void pipeline_forget(struct pipeline *p, const struct choice *choice);
+
+#endif

@@ -1,0 +1,345 @@
+#include "coordinator/registry.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/version.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HEARTBEAT_MS 250
+#define SILENCE_MS   3000
+#define MAX_WORKERS  1024
+/* A plan that a worker still does not know after so many heartbeats was lost on the way to it. */
+#define BEATS_ASTRAY 8
+
+int registry_open(struct registry *r, void *zmq, const char *host, int port, int *ret_port,
+                  struct err *err)
+{
+    *r = (struct registry){.silence_ms = SILENCE_MS};
+    int rc = wire_socket(&r->socket, zmq, ZMQ_ROUTER, err);
+    if (rc != 0)
+        return rc;
+    const int handover = 1; /* a worker that reconnects takes its name over from the dead link */
+    zmq_setsockopt(r->socket, ZMQ_ROUTER_HANDOVER, &handover, sizeof handover);
+    return wire_bind(r->socket, host, port, ret_port, err);
+}
+
+void registry_close(struct registry *r)
+{
+    while (r->workers) {
+        struct worker_entry *next = r->workers->next;
+        free(r->workers);
+        r->workers = next;
+    }
+    if (r->socket)
+        zmq_close(r->socket);
+    *r = (struct registry){0};
+}
+
+void registry_send(struct registry *r, const struct worker_entry *w,
+                   Paceline__Control__BodyCase kind, void *body)
+{
+    Paceline__Control c = PACELINE__CONTROL__INIT;
+    c.body_case = kind;
+    c.hello = body; /* every member of the union is a pointer */
+    wire_send_control(r->socket, &w->identity, &c, NULL);
+}
+
+static struct worker_entry *registry_find(const struct registry *r, const struct wire_identity *id)
+{
+    for (struct worker_entry *w = r->workers; w; w = w->next)
+        if (w->identity.size == id->size && memcmp(w->identity.bytes, id->bytes, id->size) == 0)
+            return w;
+    return NULL;
+}
+
+struct worker_entry *registry_stage(const struct registry *r, int stage)
+{
+    for (struct worker_entry *w = r->workers; w; w = w->next)
+        if (w->stage == stage)
+            return w;
+    return NULL;
+}
+
+/* A peer's words, fit for a log line. */
+static void registry_copy(char *to, size_t size, const char *words)
+{
+    size_t n = 0;
+    for (; words[n] && n < size - 1; n++)
+        to[n] = (unsigned char)words[n] < ' ' || words[n] == 127 ? '?' : words[n];
+    to[n] = '\0';
+}
+
+/* tcp://HOST:PORT, as zmq_connect() takes it: a name, an IPv4 address or an IPv6 one in brackets.
+ */
+static bool registry_is_endpoint(const char *text)
+{
+    const char *host = text + strlen("tcp://"), *colon = strrchr(text, ':');
+    if (strncmp(text, "tcp://", strlen("tcp://")) != 0 || strlen(text) > 127 || colon <= host)
+        return false;
+    size_t length = (size_t)(colon - host);
+    bool is_bare = host[0] == '[' && host[length - 1] == ']';
+    const char *letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
+    if (is_bare) {
+        size_t n = 1 + strspn(host + 1, "abcdefABCDEF0123456789.:");
+        if (host[n] == '%')
+            n += 1 + strspn(host + n + 1, letters); /* the interface */
+        if (length < 4 || n != length - 1)
+            return false;
+    } else if (strspn(host, letters) != length) {
+        return false;
+    }
+    size_t digits = strspn(colon + 1, "0123456789");
+    int port = digits && digits <= 5 && !colon[1 + digits] ? atoi(colon + 1) : 0;
+    return port >= 1 && port <= 65535;
+}
+
+static void registry_remove(struct registry *r, struct worker_entry *w, const char *why)
+{
+    log_warning("worker %s %s", w->name, why);
+    if (w->stage >= 0) {
+        r->stage_lost = true;
+        snprintf(r->lost_name, sizeof r->lost_name, "%s", w->name);
+    }
+    for (struct worker_entry **p = &r->workers; *p; p = &(*p)->next) {
+        if (*p == w) {
+            *p = w->next;
+            break;
+        }
+    }
+    r->n_workers--;
+    free(w);
+}
+
+static void registry_refuse(struct registry *r, const struct wire_identity *from,
+                            const char *reason)
+{
+    log_warning("a worker was refused: %s", reason);
+    Paceline__Refuse refuse = PACELINE__REFUSE__INIT;
+    refuse.reason = (char *)reason;
+    Paceline__Control c = PACELINE__CONTROL__INIT;
+    c.body_case = PACELINE__CONTROL__BODY_REFUSE;
+    c.refuse = &refuse;
+    wire_send_control(r->socket, from, &c, NULL);
+}
+
+static bool registry_name_is_taken(const struct registry *r, const char *name)
+{
+    for (const struct worker_entry *w = r->workers; w; w = w->next)
+        if (strcmp(w->name, name) == 0)
+            return true;
+    return false;
+}
+
+/* Printable and bounded, whatever a peer sent; made unique with -2, -3 … */
+static void registry_make_name(const struct registry *r, const char *wanted, char to[64])
+{
+    char base[56];
+    size_t n = 0;
+    for (const char *p = wanted; *p && n < sizeof base - 1; p++)
+        base[n++] = *p > ' ' && *p < 127 ? *p : '_';
+    base[n] = '\0';
+    snprintf(to, 64, "%s", n ? base : "worker");
+    for (int i = 2; registry_name_is_taken(r, to); i++)
+        snprintf(to, 64, "%s-%d", n ? base : "worker", i);
+}
+
+static void registry_welcome(struct registry *r, const struct worker_entry *w)
+{
+    Paceline__Welcome welcome = PACELINE__WELCOME__INIT;
+    welcome.name = (char *)w->name;
+    welcome.heartbeat_ms = HEARTBEAT_MS;
+    registry_send(r, w, PACELINE__CONTROL__BODY_WELCOME, &welcome);
+}
+
+/* NULL: fine; else what is wrong with this hello, for its sender. */
+static const char *registry_judge(const struct registry *r, const Paceline__Hello *h, char *text,
+                                  size_t size)
+{
+    if (h->protocol_version != PACELINE_PROTOCOL_VERSION)
+        snprintf(text, size,
+                 "it speaks protocol version %u (program %.32s) and the coordinator version %d "
+                 "(program %s): install the same release on both",
+                 h->protocol_version, h->program_version, PACELINE_PROTOCOL_VERSION,
+                 PACELINE_VERSION);
+    else if (h->numerics_version != PACELINE_NUMERICS_VERSION)
+        snprintf(text, size,
+                 "its numerics have version %u and the coordinator's version %d, so results would "
+                 "differ: install the same release on both",
+                 h->numerics_version, PACELINE_NUMERICS_VERSION);
+    else if (!registry_is_endpoint(h->data_endpoint))
+        snprintf(text, size, "its data endpoint is not tcp://HOST:PORT");
+    else if (h->threads < 1 || h->threads > 4096 || h->memory_bytes < 0)
+        snprintf(text, size, "it offers %u threads and %" PRId64 " bytes", h->threads,
+                 h->memory_bytes);
+    else if (r->n_workers >= MAX_WORKERS)
+        snprintf(text, size, "%d workers are here already", MAX_WORKERS);
+    else
+        return NULL;
+    return text;
+}
+
+static void registry_on_hello(struct registry *r, const struct wire_identity *from,
+                              const Paceline__Hello *h)
+{
+    struct worker_entry *known = registry_find(r, from);
+    if (known && known->incarnation == h->incarnation) {
+        known->last_heard_ms = clock_now_ms();
+        registry_welcome(r, known); /* it missed ours */
+        return;
+    }
+    if (known)
+        registry_remove(r, known, "was restarted");
+    char text[256], clean[256];
+    if (registry_judge(r, h, text, sizeof text)) {
+        registry_copy(clean, sizeof clean, text);
+        registry_refuse(r, from, clean);
+        return;
+    }
+    struct worker_entry *w = calloc(1, sizeof *w);
+    if (!w) {
+        registry_refuse(r, from, "the coordinator is out of memory");
+        return;
+    }
+    w->identity = *from;
+    w->incarnation = h->incarnation;
+    registry_make_name(r, h->name, w->name);
+    registry_copy(w->isa, sizeof w->isa, h->isa);
+    snprintf(w->address, sizeof w->address, "%s", h->data_endpoint);
+    w->threads = (int)h->threads;
+    w->memory_bytes = h->memory_bytes;
+    w->last_heard_ms = clock_now_ms();
+    w->stage = w->first_layer = w->end_layer = -1;
+    struct worker_entry **last = &r->workers;
+    while (*last)
+        last = &(*last)->next;
+    *last = w;
+    r->n_workers++;
+    r->joined = true;
+    log_info("worker %s joined: %d threads, %s, %.1f GiB offered", w->name, w->threads, w->isa,
+             (double)w->memory_bytes / (1 << 30));
+    registry_welcome(r, w);
+}
+
+static void registry_on_failed(struct registry *r, struct worker_entry *w,
+                               const Paceline__Failed *f)
+{
+    if (w->stage < 0 || f->epoch != w->epoch)
+        return;
+    w->unfit = w->state == WORKER_LOADING && f->code != ERR_CANCELLED;
+    r->stage_failed = true;
+    r->failed_epoch = f->epoch;
+    char reason[400];
+    registry_copy(reason, sizeof reason, f->reason);
+    err_set(&r->failure, f->code < 0 && f->code >= ERR_INTERNAL ? f->code : ERR_INTERNAL,
+            "worker %s: %s", w->name, reason);
+}
+
+static void registry_on_ready(struct registry *r, struct worker_entry *w)
+{
+    w->state = WORKER_SERVING;
+    w->last_busy_ms = clock_now_ms();
+    r->stage_ready = true;
+}
+
+/* Says what a lost message should have said, so that a link that breaks now and then costs time
+ * and nothing else. */
+static void registry_on_beat(struct registry *r, struct worker_entry *w,
+                             const Paceline__Heartbeat *beat)
+{
+    if (w->steps != beat->steps || w->busy_us != beat->busy_us)
+        w->last_busy_ms = clock_now_ms();
+    w->steps = beat->steps;
+    w->busy_us = beat->busy_us;
+    if (w->stage < 0)
+        return;
+    w->beats_astray = beat->epoch == w->epoch ? 0 : w->beats_astray + 1;
+    if (w->beats_astray == BEATS_ASTRAY) {
+        log_warning("worker %s does not know its stage", w->name);
+        r->stage_lost = true;
+        snprintf(r->lost_name, sizeof r->lost_name, "%s", w->name);
+    } else if (w->state == WORKER_LOADING && beat->ready_epoch == w->epoch) {
+        registry_on_ready(r, w);
+    }
+}
+
+static void registry_on_message(struct registry *r, const struct wire_identity *from,
+                                const Paceline__Control *c)
+{
+    if (c->body_case == PACELINE__CONTROL__BODY_HELLO) {
+        registry_on_hello(r, from, c->hello);
+        return;
+    }
+    struct worker_entry *w = registry_find(r, from);
+    if (!w)
+        return; /* it will notice our silence and say hello */
+    w->last_heard_ms = clock_now_ms();
+    switch (c->body_case) {
+    case PACELINE__CONTROL__BODY_HEARTBEAT:
+        registry_on_beat(r, w, c->heartbeat);
+        break;
+    case PACELINE__CONTROL__BODY_PROGRESS:
+        if (c->progress->epoch == w->epoch) {
+            w->load_done = c->progress->bytes_done;
+            w->load_total = c->progress->bytes_total;
+        }
+        break;
+    case PACELINE__CONTROL__BODY_READY:
+        if (w->stage >= 0 && c->ready->epoch == w->epoch) {
+            w->memory_claimed = c->ready->memory_bytes;
+            registry_copy(w->kernels, sizeof w->kernels, c->ready->kernels);
+            registry_on_ready(r, w);
+        }
+        break;
+    case PACELINE__CONTROL__BODY_FAILED:
+        registry_on_failed(r, w, c->failed);
+        break;
+    case PACELINE__CONTROL__BODY_LEAVE:
+        registry_remove(r, w, "left");
+        break;
+    default:
+        log_warning("worker %s sent a message that only a coordinator sends", w->name);
+        break;
+    }
+}
+
+void registry_receive(struct registry *r)
+{
+    for (int i = 0; i < 64; i++) {
+        struct wire_identity from;
+        Paceline__Control *c = NULL;
+        struct err err = {0};
+        int rc = wire_receive_control(r->socket, &from, &c, &err);
+        if (rc == 0)
+            return;
+        if (rc < 0) {
+            const struct worker_entry *w = registry_find(r, &from);
+            log_warning("from %s: %s", w ? w->name : "a stranger", err.text);
+            continue;
+        }
+        registry_on_message(r, &from, c);
+        paceline__control__free_unpacked(c, NULL);
+    }
+}
+
+void registry_keep_time(struct registry *r)
+{
+    int64_t now = clock_now_ms();
+    /* Time in which we did not listen is nobody's silence. */
+    int64_t deaf_ms = r->last_time_ms ? now - r->last_time_ms - 2 * HEARTBEAT_MS : 0;
+    r->last_time_ms = now;
+    for (struct worker_entry *w = r->workers, *next; w; w = next) {
+        next = w->next;
+        if (deaf_ms > 0)
+            w->last_heard_ms += deaf_ms;
+        if (now - w->last_heard_ms > r->silence_ms) {
+            registry_remove(r, w, "has been silent for too long and is taken for lost");
+            continue;
+        }
+        Paceline__Heartbeat beat = PACELINE__HEARTBEAT__INIT;
+        beat.epoch = w->epoch;
+        registry_send(r, w, PACELINE__CONTROL__BODY_HEARTBEAT, &beat);
+    }
+}

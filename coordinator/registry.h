@@ -1,0 +1,63 @@
+/* registry.h - who is there, what they offer, which layers they have, when they were last heard.
+ * It owns the control socket; deployment.c decides what the workers do. */
+#ifndef PACELINE_COORDINATOR_REGISTRY_H
+#define PACELINE_COORDINATOR_REGISTRY_H
+
+#include "base/err.h"
+#include "proto/wire.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum worker_state { WORKER_JOINED, WORKER_LOADING, WORKER_SERVING };
+
+struct worker_entry {
+    struct wire_identity identity;
+    uint64_t incarnation;
+    char name[64], isa[16], address[128]; /* address: its data endpoint */
+    int threads;
+    int64_t memory_bytes; /* offered */
+    int64_t last_heard_ms;
+    int64_t last_busy_ms; /* when its counters last said that it computes */
+
+    /* the stage it was given, of deployment's newest plan */
+    enum worker_state state;
+    bool unfit; /* it could not load a stage: not asked again until it joins anew */
+    int stage, first_layer, end_layer; /* -1: none */
+    uint64_t epoch;
+    int64_t load_done, load_total;
+    int64_t memory_claimed;
+    int beats_astray; /* heartbeats in a row that know another plan than this */
+    char kernels[1024];
+    uint64_t steps, busy_us;
+    struct worker_entry *next;
+};
+
+struct registry {
+    void *socket;                 /* ROUTER */
+    struct worker_entry *workers; /* in the order of joining */
+    int n_workers;
+    int64_t silence_ms;   /* after so much of it a worker is taken for lost */
+    int64_t last_time_ms; /* of registry_keep_time() */
+    /* what happened since the deployment last looked */
+    bool joined;
+    bool stage_ready;
+    bool stage_lost; /* a worker with a stage is gone */
+    char lost_name[64];
+    bool stage_failed; /* a worker could not load or execute its stage */
+    uint64_t failed_epoch;
+    struct err failure;
+};
+
+int registry_open(struct registry *r, void *zmq, const char *host, int port, int *ret_port,
+                  struct err *err);
+void registry_close(struct registry *r);
+/* Takes at most 64 messages, never waits. */
+void registry_receive(struct registry *r);
+/* Heartbeats to all, and farewell to those not heard for too long. Call a few times a second. */
+void registry_keep_time(struct registry *r);
+void registry_send(struct registry *r, const struct worker_entry *w,
+                   Paceline__Control__BodyCase kind, void *body);
+struct worker_entry *registry_stage(const struct registry *r, int stage);
+
+#endif

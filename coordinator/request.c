@@ -1,0 +1,135 @@
+#include "coordinator/request.h"
+
+#include "base/clock.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+int request_prepare(struct request *r, const struct tokenizer *t, struct err *err)
+{
+    r->choices = calloc((size_t)r->n_choices, sizeof *r->choices);
+    if (!r->choices)
+        return err_set(err, ERR_MEMORY, "no memory for %d choices", r->n_choices);
+    for (int i = 0; i < r->n_choices; i++) {
+        struct choice *c = &r->choices[i];
+        c->request = r;
+        c->index = i;
+        c->slot = -1;
+        size_t room = (size_t)r->n_prompt + (size_t)r->max_tokens + 1;
+        c->tokens = malloc(room * sizeof *c->tokens);
+        if (r->keep_records)
+            c->records = calloc((size_t)r->max_tokens + 1, sizeof *c->records);
+        if (!c->tokens || (r->keep_records && !c->records))
+            return err_set(err, ERR_MEMORY, "no memory for %zu tokens", room);
+        memcpy(c->tokens, r->prompt, (size_t)r->n_prompt * sizeof *c->tokens);
+        c->n_tokens = r->n_prompt;
+        detokenizer_init(&c->detokenizer, t, true);
+        stop_strings_init(&c->stops, (const char *const *)r->stop, r->n_stop);
+        buf_init(&c->text);
+    }
+    if (r->kind == REQUEST_SCORE && r->n_prompt > 1) {
+        r->scores = calloc((size_t)r->n_prompt - 1, sizeof *r->scores);
+        if (!r->scores)
+            return err_set(err, ERR_MEMORY, "no memory for %d scores", r->n_prompt - 1);
+    }
+    return 0;
+}
+
+static void request_keep_record(struct request *r, struct choice *c,
+                                const struct batch_result *result)
+{
+    if (!r->keep_records)
+        return;
+    struct token_record *record = &c->records[c->n_records];
+    *record = (struct token_record){.token = result->token, .logprob = result->logprob};
+    if (result->n_top) {
+        record->top = malloc(result->n_top * sizeof *record->top);
+        if (record->top) {
+            memcpy(record->top, result->top, result->n_top * sizeof *record->top);
+            record->n_top = result->n_top;
+        }
+    }
+    c->n_records++;
+}
+
+static bool request_ends_text(const struct tokenizer *t, uint32_t token)
+{
+    const uint32_t *ends;
+    size_t n = tokenizer_end_ids(t, &ends);
+    for (size_t i = 0; i < n; i++)
+        if (ends[i] == token)
+            return true;
+    return false;
+}
+
+static void choice_finish(struct choice *c, enum finish_reason reason)
+{
+    if (reason == FINISH_LENGTH || (reason == FINISH_STOP && c->stops.matched < 0)) {
+        struct buf rest;
+        buf_init(&rest);
+        detokenizer_finish(&c->detokenizer, &rest);
+        stop_strings_push(&c->stops, buf_text(&rest), rest.length, &c->text);
+        buf_clear(&rest);
+        if (c->stops.matched < 0)
+            stop_strings_finish(&c->stops, &c->text);
+    }
+    c->finish = reason;
+}
+
+void request_accept_token(struct request *r, struct choice *c, const struct batch_result *result,
+                          const struct tokenizer *t)
+{
+    assert(c->finish == FINISH_NONE && c->n_tokens < r->n_prompt + r->max_tokens);
+    if (!r->first_token_us)
+        r->first_token_us = clock_now_us();
+    c->tokens[c->n_tokens++] = result->token;
+    bool end = !r->ignore_eos && request_ends_text(t, result->token);
+    if (!end) {
+        struct buf piece;
+        buf_init(&piece);
+        detokenizer_push(&c->detokenizer, result->token, &piece);
+        bool stopped = stop_strings_push(&c->stops, buf_text(&piece), piece.length, &c->text);
+        buf_clear(&piece);
+        request_keep_record(r, c, result);
+        if (stopped)
+            c->finish = FINISH_STOP;
+        else if (c->n_tokens == r->n_prompt + r->max_tokens)
+            choice_finish(c, FINISH_LENGTH);
+    } else {
+        choice_finish(c, FINISH_STOP);
+    }
+}
+
+void request_fail(struct request *r, const struct err *why)
+{
+    r->failure = *why;
+    for (int i = 0; i < r->n_choices; i++)
+        if (r->choices && r->choices[i].finish == FINISH_NONE)
+            r->choices[i].finish = FINISH_ERROR;
+}
+
+void request_free(struct request *r)
+{
+    if (!r)
+        return;
+    for (int i = 0; r->choices && i < r->n_choices; i++) {
+        struct choice *c = &r->choices[i];
+        for (size_t k = 0; k < c->n_records; k++)
+            free(c->records[k].top);
+        free(c->records);
+        free(c->tokens);
+        free(c->blocks);
+        stop_strings_clear(&c->stops);
+        buf_clear(&c->text);
+    }
+    free(r->choices);
+    for (size_t i = 0; i < r->n_stop; i++)
+        free(r->stop[i]);
+    free(r->stop);
+    free((void *)r->sampling.bias);
+    free(r->prompt);
+    free(r->scores);
+    buf_clear(&r->logits);
+    free(r);
+}

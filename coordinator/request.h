@@ -1,0 +1,112 @@
+/* request.h - one generation, from its arrival to its last byte.
+ *
+ * The API fills it, the scheduler gives its choices slots and blocks, the pipeline brings tokens
+ * back, the detokenizer makes text of them, the API takes the text. Fields stand in that order.
+ * One thread, the coordinator's event loop, owns every request. */
+#ifndef PACELINE_COORDINATOR_REQUEST_H
+#define PACELINE_COORDINATOR_REQUEST_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "coordinator/detokenizer.h"
+#include "coordinator/stop_strings.h"
+#include "proto/batch.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum request_kind {
+    REQUEST_GENERATE, /* tokens */
+    REQUEST_SCORE,    /* log-probability of each prompt token after the first */
+    REQUEST_LOGITS    /* raw logits of every prompt position */
+};
+
+enum finish_reason { FINISH_NONE, FINISH_STOP, FINISH_LENGTH, FINISH_ERROR, FINISH_CANCELLED };
+
+/* A token that came back, with what the client asked to know about it. */
+struct token_record {
+    uint32_t token;
+    float logprob;
+    uint32_t n_top;
+    struct batch_token_logprob *top; /* owned; NULL when none */
+};
+
+struct request;
+
+struct choice {
+    struct request *request;
+    int index;
+
+    /* scheduler and pipeline */
+    uint32_t *tokens; /* prompt, then generated; room for prompt + max_tokens */
+    int n_tokens;
+    int n_computed;   /* tokens handed to the pipeline: their K and V are, or will be, there */
+    int slot;         /* sequence id on the workers, -1 while it waits */
+    uint32_t *blocks; /* block table */
+    int n_blocks;
+    int n_blocks_told; /* how many of them the workers know */
+    bool counts_told;  /* the workers know its token counts */
+    int in_flight;     /* steps that carry it now */
+    struct choice *next_waiting;
+
+    /* detokenizer and stop strings */
+    struct detokenizer detokenizer;
+    struct stop_strings stops;
+
+    /* what the API takes */
+    struct buf text; /* shown text that it has not taken yet */
+    struct token_record
+        *records; /* [n_records], in order; kept when logprobs or token ids are wanted */
+    size_t n_records, n_records_taken;
+    enum finish_reason finish;
+    bool finish_taken;
+};
+
+struct request {
+    char id[40]; /* "chatcmpl-…", made by the API */
+    enum request_kind kind;
+    int64_t created_unix_s;
+
+    /* filled by the API */
+    uint32_t *prompt; /* owned */
+    int n_prompt;
+    int max_tokens; /* to generate; the API has clipped it to the context */
+    int n_choices;
+    struct batch_sampling
+        sampling; /* bias owned; counts, forbidden and choice are the scheduler's */
+    bool ignore_eos;
+    bool keep_records; /* logprobs, or token ids, are wanted */
+    char **stop;       /* owned */
+    size_t n_stop;
+
+    /* scheduler */
+    struct choice *choices;          /* [n_choices] */
+    struct request *next, *previous; /* the coordinator's list */
+    bool changed;                    /* it is in the list of those with news for the API */
+    struct request *next_changed;
+
+    /* REQUEST_SCORE: [n_prompt - 1]; REQUEST_LOGITS: rows not yet taken, raw float32 */
+    float *scores;
+    int n_scored;
+    struct buf logits;
+    int n_logit_rows; /* that have come so far */
+    int n_replayed;   /* rows that came before a new plan: computed again, not asked again */
+
+    /* for timings; microseconds of clock_now_us() */
+    int64_t arrived_us, scheduled_us, first_token_us, finished_us;
+    struct err failure; /* code != 0: the request failed, in words */
+    bool is_done;       /* all choices have finished; it holds no slot and no block */
+
+    void *owner; /* the API's own: who waits for it */
+};
+
+/* Room for the choices and their tokens, once prompt, max_tokens, n_choices and stops are set. */
+int request_prepare(struct request *r, const struct tokenizer *t, struct err *err);
+/* A token came back: text, records, stop strings, end of text, length. Sets finish. */
+void request_accept_token(struct request *r, struct choice *c, const struct batch_result *result,
+                          const struct tokenizer *t);
+void request_fail(struct request *r, const struct err *why);
+void request_free(struct request *r); /* NULL is fine; must not be submitted any more */
+
+#endif
