@@ -1,0 +1,141 @@
+#include "coordinator/api.h"
+
+#include "coordinator/access.h"
+#include "coordinator/api_admin.h"
+#include "coordinator/api_chat.h"
+#include "coordinator/api_completions.h"
+#include "coordinator/api_generation.h"
+#include "coordinator/api_probe.h"
+#include "coordinator/api_tokens.h"
+#include "coordinator/json_body.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct api_route api_routes[] = {
+    {"GET", "/health", .is_open = true, .begin = api_admin_health},
+    {"GET", "/v1/health", .is_open = true, .begin = api_admin_health},
+    {"GET", "/models", .begin = api_admin_models},
+    {"GET", "/v1/models", .begin = api_admin_models},
+    {"GET", "/v1/models/", .begin = api_admin_model},
+    {"GET", "/cluster", .begin = api_admin_cluster},
+    {"POST", "/v1/chat/completions", .needs_body = true, .generates = true, .begin = api_chat},
+    {"POST", "/chat/completions", .needs_body = true, .generates = true, .begin = api_chat},
+    {"POST", "/v1/completions", .needs_body = true, .generates = true, .begin = api_completions},
+    {"POST", "/completions", .needs_body = true, .generates = true, .begin = api_completions},
+    {"POST", "/v1/probe", .needs_body = true, .generates = true, .begin = api_probe},
+    {"POST", "/tokenize", .needs_body = true, .begin = api_tokens_tokenize},
+    {"POST", "/detokenize", .needs_body = true, .begin = api_tokens_detokenize},
+    {"POST", "/apply-template", .needs_body = true, .begin = api_tokens_apply_template},
+};
+
+static bool api_path_matches(const char *pattern, const char *path)
+{
+    size_t length = strlen(pattern);
+    if (pattern[length - 1] == '/')
+        return strncmp(path, pattern, length) == 0 && path[length];
+    return strcmp(path, pattern) == 0;
+}
+
+static bool api_method_matches(const struct api_route *r, const char *method)
+{
+    return strcmp(r->method, method) == 0 ||
+           (strcmp(r->method, "GET") == 0 && strcmp(method, "HEAD") == 0);
+}
+
+/* *ret_other: a route of that path with another method. */
+static const struct api_route *api_find(const struct api_call *c,
+                                        const struct api_route **ret_other)
+{
+    for (size_t i = 0; i < sizeof api_routes / sizeof api_routes[0]; i++) {
+        const struct api_route *r = &api_routes[i];
+        if (!api_path_matches(r->path, c->path))
+            continue;
+        if (api_method_matches(r, c->method))
+            return r;
+        *ret_other = r;
+    }
+    return NULL;
+}
+
+static bool api_refuse_key(struct api_call *c, bool was_given)
+{
+    struct err err;
+    err_set(&err, ERR_AUTH,
+            was_given ? "The API key is not one of this server's keys."
+                      : "This server needs an API key: send 'Authorization: Bearer KEY'.");
+    api_call_refuse(c, 401, "invalid_api_key", &err);
+    return false;
+}
+
+static bool api_refuse_path(struct api_call *c, const struct api_route *other)
+{
+    struct err err;
+    if (!other) {
+        err_set(&err, ERR_NOT_FOUND, "There is nothing at %s %s.", c->method, c->path);
+        api_call_refuse(c, 404, NULL, &err);
+        return false;
+    }
+    const char *allowed = strcmp(other->method, "GET") == 0 ? "GET, HEAD" : other->method;
+    err_set(&err, ERR_INPUT, "%s is not possible at %s; use %s.", c->method, c->path,
+            other->method);
+    api_call_header(c, "Allow", "%s", allowed);
+    api_call_refuse(c, 405, NULL, &err);
+    return false;
+}
+
+bool api_admit(struct api_call *c, const char *authorization, const char *x_api_key)
+{
+    const struct api_route *other = NULL;
+    c->route = api_find(c, &other);
+    bool is_open = c->api->n_keys == 0 || (c->route && c->route->is_open);
+    const char *key = authorization ? access_bearer(authorization) : x_api_key;
+    if (!is_open && !access_is_granted(c->api->keys, c->api->n_keys, key))
+        return api_refuse_key(c, authorization || x_api_key);
+    if (!c->route)
+        return api_refuse_path(c, other);
+    return true;
+}
+
+static bool api_is_available(struct api_call *c)
+{
+    struct err err;
+    struct coordinator_status status;
+    if (c->api->is_draining) {
+        err_set(&err, ERR_UNAVAILABLE, "The server is shutting down and takes no new requests.");
+        api_call_fail(c, &err);
+        return false;
+    }
+    coordinator_status(c->api->coordinator, &status);
+    if (status.ready)
+        return true;
+    err_set(&err, ERR_UNAVAILABLE, "The model is not in service yet: %s", status.waiting_for);
+    api_call_fail(c, &err);
+    return false;
+}
+
+void api_begin(struct api_call *c, const char *body, size_t length)
+{
+    struct err err = {0};
+    if (c->route->generates && !api_is_available(c))
+        return;
+    if (c->route->needs_body && json_body_read(&c->body, body, length, &err) != 0) {
+        api_call_fail(c, &err);
+        return;
+    }
+    c->route->begin(c);
+}
+
+void api_news(struct api_call *c)
+{
+    if (c->generation && !c->is_complete)
+        api_generation_news(c);
+}
+
+void api_abandon(struct api_call *c)
+{
+    api_generation_free(c->generation);
+    c->generation = NULL;
+    c->is_complete = true;
+    c->is_broken = true;
+}

@@ -1,0 +1,123 @@
+#include "coordinator/api_admin.h"
+
+#include "base/clock.h"
+#include "base/version.h"
+#include "coordinator/api.h"
+#include "coordinator/api_params.h"
+#include "coordinator/json_text.h"
+
+#include <string.h>
+
+void api_admin_health(struct api_call *c)
+{
+    struct coordinator_status s;
+    coordinator_status(c->api->coordinator, &s);
+    bool is_draining = c->api->is_draining;
+    if (s.ready && !is_draining) {
+        api_call_answer(c, 200,
+                        json_pack("{s:s, s:o, s:i, s:i, s:i, s:i}", "status", "ok", "model",
+                                  api_call_model_json(c), "workers", s.n_workers, "stages",
+                                  s.n_stages, "running", s.running, "waiting", s.waiting));
+        return;
+    }
+    const char *why = is_draining        ? "The server is shutting down."
+                      : s.waiting_for[0] ? s.waiting_for
+                                         : "Loading model";
+    api_call_header(c, "Retry-After", "%d", is_draining ? 5 : 1);
+    api_call_answer(c, 503,
+                    json_pack("{s:s, s:{s:i, s:o, s:s}}", "status",
+                              is_draining ? "draining" : "loading", "error", "code", 503, "message",
+                              json_text_string(why, strlen(why)), "type", "unavailable_error"));
+}
+
+static json_t *api_admin_model_json(const struct api_call *c)
+{
+    const struct coordinator *owner = c->api->coordinator;
+    const struct model_config *m = coordinator_model(owner);
+    return json_pack("{s:o, s:s, s:I, s:s, s:{s:o, s:s, s:i, s:i, s:i, s:i, s:i, s:I, s:s, s:i}}",
+                     "id", api_call_model_json(c), "object", "model", "created",
+                     (json_int_t)clock_unix_s(), "owned_by", "paceline", "meta", "name",
+                     json_text_string(m->name, strlen(m->name)), "architecture",
+                     m->architecture == MODEL_QWEN3 ? "qwen3" : "qwen2", "n_vocab",
+                     m->vocabulary_size, "n_ctx", coordinator_context(owner), "n_ctx_train",
+                     m->context_length, "n_embd", m->hidden_size, "n_layer", m->n_layers, "size",
+                     (json_int_t)weight_file_bytes(coordinator_weights(owner)), "fingerprint",
+                     coordinator_fingerprint(owner), "numerics", PACELINE_NUMERICS_VERSION);
+}
+
+void api_admin_models(struct api_call *c)
+{
+    api_call_answer(c, 200,
+                    json_pack("{s:s, s:[o]}", "object", "list", "data", api_admin_model_json(c)));
+}
+
+void api_admin_model(struct api_call *c)
+{
+    struct err err;
+    const char *name = c->path + strlen(c->route->path);
+    if (api_params_names_model(c->api, name)) {
+        api_call_answer(c, 200, api_admin_model_json(c));
+        return;
+    }
+    err_set_param(&err, ERR_NOT_FOUND, "model",
+                  "There is no model '%.100s' here; this server has '%.100s'.", name,
+                  coordinator_model_alias(c->api->coordinator));
+    c->error_code = "model_not_found";
+    api_call_fail(c, &err);
+}
+
+/* Words that a worker said of itself. */
+static json_t *api_admin_words(const char *text, size_t size)
+{
+    return json_text_string(text, strnlen(text, size));
+}
+
+static json_t *api_admin_worker_json(const struct coordinator_worker_status *w)
+{
+    json_t *worker = json_pack("{s:o, s:o, s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:I, s:I}",
+                               "name", api_admin_words(w->name, sizeof w->name), "address",
+                               api_admin_words(w->address, sizeof w->address), "isa",
+                               api_admin_words(w->isa, sizeof w->isa), "state",
+                               api_admin_words(w->state, sizeof w->state), "kernels",
+                               api_admin_words(w->kernels, sizeof w->kernels), "threads",
+                               w->threads, "memory_offered", (json_int_t)w->memory_offered,
+                               "memory_claimed", (json_int_t)w->memory_claimed, "load_done",
+                               (json_int_t)w->load_done, "load_total", (json_int_t)w->load_total,
+                               "steps", (json_int_t)w->steps, "busy_us", (json_int_t)w->busy_us);
+    bool has_stage = w->stage >= 0;
+    int rc = json_object_set_new(worker, "stage", has_stage ? json_integer(w->stage) : json_null());
+    rc |= json_object_set_new(worker, "layers",
+                              has_stage ? json_pack("[i, i]", w->first_layer, w->end_layer)
+                                        : json_null());
+    if (rc == 0)
+        return worker;
+    json_decref(worker);
+    return NULL;
+}
+
+void api_admin_cluster(struct api_call *c)
+{
+    struct coordinator_status s;
+    struct coordinator_worker_status w;
+    coordinator_status(c->api->coordinator, &s);
+    json_t *workers = json_array();
+    int rc = workers ? 0 : -1;
+    for (int i = 0; rc == 0 && i < s.n_workers; i++)
+        if (coordinator_worker_status(c->api->coordinator, i, &w))
+            rc = json_array_append_new(workers, api_admin_worker_json(&w));
+    if (rc != 0) {
+        json_decref(workers);
+        workers = NULL; /* answered as no memory */
+    }
+    api_call_answer(
+        c, 200,
+        json_pack("{s:b, s:o, s:o, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:o}", "ready",
+                  s.ready && !c->api->is_draining, "waiting_for",
+                  s.ready ? json_null() : api_admin_words(s.waiting_for, sizeof s.waiting_for),
+                  "model", api_call_model_json(c), "fingerprint",
+                  coordinator_fingerprint(c->api->coordinator), "epoch", (json_int_t)s.epoch,
+                  "stages", s.n_stages, "layers", coordinator_model(c->api->coordinator)->n_layers,
+                  "running", s.running, "waiting", s.waiting, "kv_blocks", s.kv_blocks,
+                  "kv_blocks_free", s.kv_blocks_free, "version", PACELINE_VERSION, "workers",
+                  workers));
+}

@@ -1,0 +1,13 @@
+/* api_messages.h - a client's messages and tools, checked, normalised and rendered by the model's
+ * own template. */
+#ifndef PACELINE_COORDINATOR_API_MESSAGES_H
+#define PACELINE_COORDINATOR_API_MESSAGES_H
+
+#include "coordinator/api_call.h"
+
+enum { API_MESSAGES_MOST = 8192 };
+
+/* Reads messages, tools and chat_template_kwargs of the body; appends the prompt's text. */
+int api_messages_render(struct api_call *c, struct buf *out, struct err *err);
+
+#endif
