@@ -1,0 +1,456 @@
+#include "coordinator/coordinator_open.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KEEP_TIME_MS 250
+
+struct coordinator {
+    const struct coordinator_settings *settings;
+    void *zmq;
+    char manifests[2100];
+    char fingerprint[16];
+    int cluster_port;
+    struct registry registry;
+    struct pipeline pipeline;
+    struct deployment deployment;
+    struct scheduler scheduler;
+    struct tokenizer *tokenizer;
+    int64_t last_time_kept_ms;
+    bool is_draining;
+
+    struct request *requests; /* all that are under way */
+    struct request *first_changed, *last_changed;
+};
+
+/* ---- requests ---- */
+
+static void coordinator_mark(struct coordinator *c, struct request *r)
+{
+    if (r->changed)
+        return;
+    r->changed = true;
+    r->next_changed = NULL;
+    if (c->last_changed)
+        c->last_changed->next_changed = r;
+    else
+        c->first_changed = r;
+    c->last_changed = r;
+}
+
+static void coordinator_unmark(struct coordinator *c, struct request *r)
+{
+    struct request *before = NULL;
+    for (struct request *q = c->first_changed; q; before = q, q = q->next_changed) {
+        if (q != r)
+            continue;
+        if (before)
+            before->next_changed = r->next_changed;
+        else
+            c->first_changed = r->next_changed;
+        if (c->last_changed == r)
+            c->last_changed = before;
+        break;
+    }
+    r->next_changed = NULL;
+    r->changed = false;
+}
+
+struct request *coordinator_take_changed(struct coordinator *c)
+{
+    struct request *r = c->first_changed;
+    if (r)
+        coordinator_unmark(c, r);
+    return r;
+}
+
+static void coordinator_unlist(struct coordinator *c, struct request *r)
+{
+    if (r->previous)
+        r->previous->next = r->next;
+    else
+        c->requests = r->next;
+    if (r->next)
+        r->next->previous = r->previous;
+    r->next = r->previous = NULL;
+}
+
+/* The request holds nothing any more once its choices have finished. */
+static void coordinator_settle(struct coordinator *c, struct request *r)
+{
+    bool done = true;
+    for (int i = 0; i < r->n_choices; i++) {
+        struct choice *choice = &r->choices[i];
+        if (choice->finish == FINISH_NONE) {
+            done = false;
+            continue;
+        }
+        if (choice->slot >= 0)
+            scheduler_remove(&c->scheduler, &c->pipeline, choice);
+    }
+    if (done && !r->is_done) {
+        r->is_done = true;
+        r->finished_us = clock_now_us();
+        coordinator_unlist(c, r);
+    }
+}
+
+int coordinator_submit(struct coordinator *c, struct request *r, struct err *err)
+{
+    if (c->deployment.state != DEPLOYMENT_SERVING) {
+        char why[256];
+        deployment_explain(&c->deployment, &c->registry, why, sizeof why);
+        return err_set(err, ERR_UNAVAILABLE, "the model is not in service: %s", why);
+    }
+    if (r->n_prompt + (r->kind == REQUEST_GENERATE ? r->max_tokens : 0) > coordinator_context(c))
+        return err_set(err, ERR_INPUT, "%d tokens and %d more do not fit a context of %d",
+                       r->n_prompt, r->max_tokens, coordinator_context(c));
+    /* What a worker would refuse must not come so far: there it would break everybody's step. */
+    int rc = r->kind == REQUEST_GENERATE
+                 ? batch_check_sampling(&r->sampling, &c->deployment.limits, err)
+                 : 0;
+    if (rc != 0)
+        return rc;
+    r->arrived_us = clock_now_us();
+    rc = scheduler_add(&c->scheduler, r, err);
+    if (rc != 0)
+        return rc;
+    r->next = c->requests;
+    r->previous = NULL;
+    if (c->requests)
+        c->requests->previous = r;
+    c->requests = r;
+    return 0;
+}
+
+static void coordinator_end(struct coordinator *c, struct request *r, enum finish_reason reason)
+{
+    for (int i = 0; i < r->n_choices; i++) {
+        struct choice *choice = &r->choices[i];
+        if (choice->slot < 0)
+            scheduler_remove(&c->scheduler, &c->pipeline, choice);
+        if (choice->finish == FINISH_NONE)
+            choice->finish = reason;
+    }
+    coordinator_settle(c, r);
+}
+
+void coordinator_cancel(struct coordinator *c, struct request *r)
+{
+    if (!r->is_done)
+        coordinator_end(c, r, FINISH_CANCELLED);
+    coordinator_unmark(c, r);
+}
+
+static void coordinator_fail(struct coordinator *c, struct request *r, const struct err *why)
+{
+    request_fail(r, why);
+    coordinator_end(c, r, FINISH_ERROR);
+    coordinator_mark(c, r);
+}
+
+static void coordinator_fail_all(struct coordinator *c, const struct err *why)
+{
+    while (c->requests)
+        coordinator_fail(c, c->requests, why);
+}
+
+/* ---- what comes back ---- */
+
+static void coordinator_take_result(void *context, const struct pipeline_result *result)
+{
+    struct coordinator *c = context;
+    struct choice *choice = result->choice;
+    struct request *r = choice->request;
+    struct err why = {0};
+    if (choice->finish != FINISH_NONE)
+        return;
+    if (result->row.not_a_number) {
+        err_set(&why, ERR_INTERNAL,
+                "the model's output after token %d is not a number: the weights or this prompt "
+                "overflow its arithmetic",
+                choice->n_tokens);
+        coordinator_fail(c, r, &why);
+        return;
+    }
+    switch (result->row.kind) {
+    case BATCH_SAMPLE:
+        request_accept_token(r, choice, &result->row, c->tokenizer);
+        break;
+    case BATCH_SCORE:
+        assert(r->n_scored < r->n_prompt - 1);
+        r->scores[r->n_scored++] = result->row.logprob;
+        break;
+    case BATCH_LOGITS:
+        buf_append(&r->logits, result->logits,
+                   (size_t)c->deployment.model.vocabulary_size * sizeof(float));
+        r->n_logit_rows++;
+        break;
+    }
+    if (buf_failed(&choice->text) || buf_failed(&r->logits)) {
+        err_set(&why, ERR_MEMORY, "no memory for the answer");
+        coordinator_fail(c, r, &why);
+        return;
+    }
+    coordinator_mark(c, r);
+}
+
+static void coordinator_step_done(void *context, struct choice *choice)
+{
+    struct coordinator *c = context;
+    struct request *r = choice->request;
+    choice->in_flight--;
+    bool read_through = r->kind != REQUEST_GENERATE && choice->n_computed == choice->n_tokens &&
+                        choice->in_flight == 0;
+    if (read_through && choice->finish == FINISH_NONE)
+        choice->finish = FINISH_LENGTH;
+    if (choice->finish != FINISH_NONE) {
+        coordinator_settle(c, r);
+        coordinator_mark(c, r);
+    }
+}
+
+static void coordinator_on_event(struct coordinator *c, enum deployment_event event)
+{
+    if (event == DEPLOYMENT_BEGAN) {
+        manifest_fingerprint(&c->deployment.manifest, &c->deployment.model, c->fingerprint);
+        scheduler_restart(&c->scheduler); /* running sequences are replayed from their tokens */
+    } else if (event == DEPLOYMENT_FAILED) {
+        coordinator_fail_all(c, &c->deployment.failure);
+    }
+    /* Nobody promises that workers will come: the running requests are not waited for. */
+    if (c->is_draining && c->deployment.state == DEPLOYMENT_WAITING) {
+        struct err why = {0};
+        err_set(&why, ERR_UNAVAILABLE, "the server is stopping, and the model is out of service");
+        coordinator_fail_all(c, &why);
+    }
+}
+
+int coordinator_run(struct coordinator *c, struct err *err)
+{
+    registry_receive(&c->registry);
+    int64_t now = clock_now_ms();
+    if (now - c->last_time_kept_ms >= KEEP_TIME_MS) {
+        c->last_time_kept_ms = now;
+        registry_keep_time(&c->registry);
+    }
+    enum deployment_event event;
+    int rc = deployment_review(&c->deployment, &c->registry, &c->pipeline, &event, err);
+    if (rc != 0)
+        return rc;
+    coordinator_on_event(c, event);
+    pipeline_receive(&c->pipeline, (uint32_t)c->deployment.model.vocabulary_size,
+                     coordinator_take_result, coordinator_step_done, c);
+    if (c->deployment.state != DEPLOYMENT_SERVING)
+        return 0;
+    struct err trouble = {0};
+    rc = scheduler_step(&c->scheduler, &c->pipeline, c->deployment.n_stages, &trouble);
+    if (rc != 0)
+        log_error("%s", trouble.text);
+    if (rc != 0 && !c->pipeline.is_broken) /* else a new plan helps, at the next review */
+        coordinator_fail_all(c, &trouble);
+    return 0;
+}
+
+void coordinator_drain(struct coordinator *c)
+{
+    c->is_draining = true;
+}
+
+bool coordinator_is_idle(const struct coordinator *c)
+{
+    return !c->requests;
+}
+
+int coordinator_wait_ms(const struct coordinator *c)
+{
+    return c->deployment.state == DEPLOYMENT_HASHING ? 20 : KEEP_TIME_MS / 2;
+}
+
+/* ---- opening ---- */
+
+static int coordinator_open_model(struct coordinator *c, struct err *err)
+{
+    const struct coordinator_settings *s = c->settings;
+    bool any = !s->cluster_host[0] || strcmp(s->cluster_host, "*") == 0 ||
+               strcmp(s->cluster_host, "0.0.0.0") == 0 || strcmp(s->cluster_host, "::") == 0;
+    snprintf(c->manifests, sizeof c->manifests, "%s/manifests", s->home);
+    struct deployment_spec spec = {
+        .model_path = s->model_path,
+        .cache_dir = c->manifests,
+        .workers_wanted = (int)s->workers,
+        .context = (int)s->context,
+        .concurrency = (int)s->concurrency,
+        .kv_type = s->kv_type,
+        .cuts = s->cuts,
+        .n_cuts = s->n_cuts,
+        .results_host = any                                         ? "*"
+                        : strcmp(s->cluster_host, "localhost") == 0 ? "127.0.0.1"
+                                                                    : s->cluster_host,
+    };
+    int rc = deployment_open(&c->deployment, &spec, err);
+    if (rc == 0)
+        rc = tokenizer_from_file(&c->tokenizer, c->deployment.weights, err);
+    if (rc != 0)
+        return rc;
+    const struct batch_limits *limits = &c->deployment.limits;
+    struct scheduler_spec scheduler = {
+        .n_slots = (int)limits->max_sequences,
+        .context = (int)limits->max_context,
+        .max_rows = (int)limits->max_rows,
+        .max_outputs = (int)limits->max_outputs,
+        .max_waiting = (int)s->queue,
+        .vocabulary = limits->vocabulary,
+    };
+    return scheduler_init(&c->scheduler, &scheduler, err);
+}
+
+int coordinator_open(struct coordinator **ret_coordinator,
+                     const struct coordinator_settings *settings, struct err *err)
+{
+    struct coordinator *c = calloc(1, sizeof *c);
+    if (!c)
+        return err_set(err, ERR_MEMORY, "no memory for the coordinator");
+    c->settings = settings;
+    c->zmq = zmq_ctx_new();
+    int rc = c->zmq ? 0 : err_set(err, ERR_MEMORY, "no ZeroMQ context");
+    if (rc == 0)
+        rc = registry_open(&c->registry, c->zmq, settings->cluster_host, settings->cluster_port,
+                           &c->cluster_port, err);
+    if (rc == 0)
+        rc = pipeline_open(&c->pipeline, c->zmq, settings->cluster_host,
+                           settings->cluster_port ? settings->cluster_port + 1 : 0, err);
+    if (rc == 0)
+        rc = coordinator_open_model(c, err);
+    if (rc != 0) {
+        coordinator_close(c);
+        return rc;
+    }
+    *ret_coordinator = c;
+    return 0;
+}
+
+void coordinator_close(struct coordinator *c)
+{
+    if (!c)
+        return;
+    while (c->requests)
+        coordinator_end(c, c->requests, FINISH_CANCELLED);
+    scheduler_clear(&c->scheduler);
+    tokenizer_free(c->tokenizer);
+    deployment_close(&c->deployment);
+    pipeline_close(&c->pipeline);
+    registry_close(&c->registry);
+    if (c->zmq)
+        zmq_ctx_term(c->zmq);
+    free(c);
+}
+
+int coordinator_cluster_port(const struct coordinator *c)
+{
+    return c->cluster_port;
+}
+
+void coordinator_sockets(const struct coordinator *c, void **ret_control, void **ret_results)
+{
+    *ret_control = c->registry.socket;
+    *ret_results = c->pipeline.results;
+}
+
+/* ---- what the API may know ---- */
+
+void coordinator_status(const struct coordinator *c, struct coordinator_status *ret_status)
+{
+    *ret_status = (struct coordinator_status){
+        .ready = c->deployment.state == DEPLOYMENT_SERVING,
+        .epoch = c->deployment.epoch,
+        .n_stages = c->deployment.state >= DEPLOYMENT_LOADING ? c->deployment.n_stages : 0,
+        .n_workers = c->registry.n_workers,
+        .running = c->scheduler.n_running,
+        .waiting = c->scheduler.n_waiting,
+        .kv_blocks = c->scheduler.blocks.n_blocks,
+        .kv_blocks_free = c->scheduler.blocks.n_free,
+    };
+    if (!ret_status->ready)
+        deployment_explain(&c->deployment, &c->registry, ret_status->waiting_for,
+                           sizeof ret_status->waiting_for);
+}
+
+/* Pipeline order first, then those without a stage in the order of joining. */
+static const struct worker_entry *coordinator_worker(const struct coordinator *c, int index)
+{
+    for (int i = 0; i < c->deployment.n_stages; i++) {
+        const struct worker_entry *w = registry_stage(&c->registry, i);
+        if (w && index-- == 0)
+            return w;
+    }
+    for (const struct worker_entry *w = c->registry.workers; w; w = w->next)
+        if (w->stage < 0 && index-- == 0)
+            return w;
+    return NULL;
+}
+
+bool coordinator_worker_status(const struct coordinator *c, int index,
+                               struct coordinator_worker_status *ret_status)
+{
+    const struct worker_entry *w = coordinator_worker(c, index);
+    if (!w)
+        return false;
+    *ret_status = (struct coordinator_worker_status){
+        .stage = w->stage,
+        .first_layer = w->first_layer,
+        .end_layer = w->end_layer,
+        .threads = w->threads,
+        .memory_offered = w->memory_bytes,
+        .memory_claimed = w->memory_claimed,
+        .load_done = w->load_done,
+        .load_total = w->load_total,
+        .steps = w->steps,
+        .busy_us = w->busy_us,
+    };
+    const char *state = w->unfit                     ? "unfit"
+                        : w->stage < 0               ? "standby"
+                        : w->state == WORKER_SERVING ? "serving"
+                        : w->state == WORKER_LOADING ? "loading"
+                                                     : "joined";
+    snprintf(ret_status->name, sizeof ret_status->name, "%s", w->name);
+    snprintf(ret_status->isa, sizeof ret_status->isa, "%s", w->isa);
+    snprintf(ret_status->address, sizeof ret_status->address, "%s", w->address);
+    snprintf(ret_status->state, sizeof ret_status->state, "%s", state);
+    snprintf(ret_status->kernels, sizeof ret_status->kernels, "%s", w->kernels);
+    return true;
+}
+
+const struct model_config *coordinator_model(const struct coordinator *c)
+{
+    return &c->deployment.model;
+}
+
+const char *coordinator_model_alias(const struct coordinator *c)
+{
+    return c->settings->model_alias;
+}
+
+const struct tokenizer *coordinator_tokenizer(const struct coordinator *c)
+{
+    return c->tokenizer;
+}
+
+const struct weight_file *coordinator_weights(const struct coordinator *c)
+{
+    return c->deployment.weights;
+}
+
+int coordinator_context(const struct coordinator *c)
+{
+    return (int)c->deployment.limits.max_context;
+}
+
+const char *coordinator_fingerprint(const struct coordinator *c)
+{
+    return c->fingerprint[0] ? c->fingerprint : "fp_none";
+}

@@ -1,0 +1,55 @@
+/* coordinator.h - the part of the coordinator that owns every request and every decision: it
+ * knows workers and steps, and nothing of HTTP or JSON. */
+#ifndef PACELINE_COORDINATOR_COORDINATOR_H
+#define PACELINE_COORDINATOR_COORDINATOR_H
+
+#include "base/err.h"
+#include "coordinator/request.h"
+#include "model/model_config.h"
+#include "model/weight_file.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct coordinator;
+
+/* ---- for the API (api_*.c) ---- */
+
+/* From here on the coordinator works on r, which stays the caller's to free once it is done.
+ * ERR_UNAVAILABLE while there is no plan in service, ERR_LIMIT when the queue is full, ERR_INPUT
+ * when it can never fit. */
+int coordinator_submit(struct coordinator *c, struct request *r, struct err *err);
+/* The client is gone. r is done when this returns and may be freed. */
+void coordinator_cancel(struct coordinator *c, struct request *r);
+/* The next request with news (text, records, finish), or NULL; each comes once per change. */
+struct request *coordinator_take_changed(struct coordinator *c);
+
+struct coordinator_worker_status {
+    char name[64], isa[16], address[128], state[16]; /* "joined", "loading", "serving", "standby" */
+    int stage, first_layer, end_layer;               /* -1 without a stage */
+    int threads;
+    int64_t memory_offered, memory_claimed;
+    int64_t load_done, load_total;
+    uint64_t steps, busy_us;
+    char kernels[512];
+};
+struct coordinator_status {
+    bool ready;
+    char waiting_for[256]; /* a sentence, when not ready */
+    uint64_t epoch;
+    int n_stages, n_workers;
+    int running, waiting; /* choices with and without a slot */
+    int kv_blocks, kv_blocks_free;
+};
+void coordinator_status(const struct coordinator *c, struct coordinator_status *ret_status);
+/* index < n_workers; pipeline order first, then standby. */
+bool coordinator_worker_status(const struct coordinator *c, int index,
+                               struct coordinator_worker_status *ret_status);
+const struct model_config *coordinator_model(const struct coordinator *c);
+const char *coordinator_model_alias(const struct coordinator *c); /* what /v1/models says */
+const struct tokenizer *coordinator_tokenizer(const struct coordinator *c);
+const struct weight_file *coordinator_weights(const struct coordinator *c);
+int coordinator_context(const struct coordinator *c);             /* positions of one sequence */
+const char *coordinator_fingerprint(const struct coordinator *c); /* "fp_…": weights and numerics */
+
+#endif

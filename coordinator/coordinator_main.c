@@ -1,0 +1,153 @@
+/* coordinator_main.c - paceline-coordinator: options, the event loop, signals, exit code. */
+#include "base/log.h"
+#include "coordinator/access.h"
+#include "coordinator/coordinator_open.h"
+#include "coordinator/http_server.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+struct program {
+    struct coordinator_settings settings;
+    struct coordinator *coordinator;
+    struct http_server *http;
+    struct access_keys keys;
+    int signals;
+    bool stopping;
+};
+
+/* First SIGTERM or SIGINT: no new requests, the running ones are finished; a second one stops. */
+static void program_read_signals(struct program *p)
+{
+    struct signalfd_siginfo info;
+    while (read(p->signals, &info, sizeof info) == sizeof info) {
+        if (p->stopping)
+            _exit(128 + (int)info.ssi_signo);
+        p->stopping = true;
+        log_info("stopping: running requests are finished first; once more stops at once");
+        http_server_drain(p->http);
+        coordinator_drain(p->coordinator);
+    }
+}
+
+static int program_loop(struct program *p, struct err *err)
+{
+    void *control, *results;
+    coordinator_sockets(p->coordinator, &control, &results);
+    zmq_pollitem_t items[] = {{.socket = control, .events = ZMQ_POLLIN},
+                              {.socket = results, .events = ZMQ_POLLIN},
+                              {.fd = http_server_fd(p->http), .events = ZMQ_POLLIN},
+                              {.fd = p->signals, .events = ZMQ_POLLIN}};
+    while (!p->stopping || !coordinator_is_idle(p->coordinator) || !http_server_is_idle(p->http)) {
+        int wait_ms = coordinator_wait_ms(p->coordinator), http_ms = http_server_wait_ms(p->http);
+        if (http_ms >= 0 && http_ms < wait_ms)
+            wait_ms = http_ms;
+        if (zmq_poll(items, 4, wait_ms) < 0 && errno != EINTR)
+            return err_set(err, ERR_INTERNAL, "zmq_poll: %s", zmq_strerror(errno));
+        program_read_signals(p);
+        int rc = coordinator_run(p->coordinator, err);
+        if (rc != 0)
+            return rc;
+        http_server_run(p->http);
+        /* What the API has just submitted goes out now, not after the next wake-up. */
+        rc = coordinator_run(p->coordinator, err);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* Nobody reads them any more: a signal that comes while all is closed ends the program at once. */
+static void program_end_signals(struct program *p)
+{
+    if (p->signals < 0)
+        return;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    close(p->signals);
+    p->signals = -1;
+}
+
+/* Scripts wait for this file, and read it whole: written beside, then renamed. */
+static int program_write_ready_file(const struct program *p, struct err *err)
+{
+    const struct coordinator_settings *s = &p->settings;
+    char beside[4096];
+    snprintf(beside, sizeof beside, "%s.new", s->ready_file);
+    FILE *f = fopen(beside, "w");
+    if (!f)
+        return err_set(err, ERR_IO, "%s: %s", beside, strerror(errno));
+    fprintf(f, "{\"http\": \"%s:%d\", \"cluster\": \"%s:%d\"}\n", s->http_host,
+            http_server_port(p->http), s->cluster_host, coordinator_cluster_port(p->coordinator));
+    if (fclose(f) != 0 || rename(beside, s->ready_file) != 0)
+        return err_set(err, ERR_IO, "%s: %s", s->ready_file, strerror(errno));
+    return 0;
+}
+
+static int program_open(struct program *p, struct err *err)
+{
+    const struct coordinator_settings *s = &p->settings;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, NULL); /* before threads exist: they inherit it */
+    signal(SIGPIPE, SIG_IGN);
+    p->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (p->signals < 0)
+        return err_set(err, ERR_IO, "signalfd: %s", strerror(errno));
+    int rc = 0;
+    if (s->api_key_file)
+        rc = access_read(&p->keys, s->api_key_file, err);
+    if (rc == 0 && p->keys.is_exposed)
+        log_warning("%s can be read by other users of this machine: chmod 600 it", s->api_key_file);
+    if (rc == 0)
+        rc = coordinator_open(&p->coordinator, s, err);
+    if (rc != 0)
+        return rc;
+    struct http_server_spec spec = {.host = s->http_host,
+                                    .port = s->http_port,
+                                    .api_keys = (const char *const *)p->keys.keys,
+                                    .n_api_keys = p->keys.n,
+                                    .max_body_bytes = s->max_body_bytes,
+                                    .max_connections = (int)s->max_connections,
+                                    .coordinator = p->coordinator};
+    rc = http_server_open(&p->http, &spec, err);
+    if (rc == 0 && s->ready_file)
+        rc = program_write_ready_file(p, err);
+    if (rc == 0)
+        log_info("serving %s: API on http://%s:%d, workers join %s:%d", s->model_alias,
+                 s->http_host, http_server_port(p->http), s->cluster_host,
+                 coordinator_cluster_port(p->coordinator));
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    struct program p = {.signals = -1};
+    struct err err = {0};
+    enum conf_outcome outcome = CONF_RUN;
+    int rc = coordinator_settings_read(&p.settings, argc, argv, &outcome, &err);
+    if (rc == 0 && outcome == CONF_RUN) {
+        log_setup("paceline-coordinator", p.settings.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
+                  p.settings.log_json);
+        rc = program_open(&p, &err);
+        if (rc == 0)
+            rc = program_loop(&p, &err);
+        program_end_signals(&p);
+        http_server_close(p.http);
+        coordinator_close(p.coordinator);
+        access_clear(&p.keys);
+    }
+    if (rc != 0)
+        fprintf(stderr, "paceline-coordinator: %s\n", err.text);
+    coordinator_settings_clear(&p.settings);
+    return err_exit_code(rc);
+}

@@ -1,0 +1,245 @@
+#include "coordinator/coordinator_settings.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FIELD(name) offsetof(struct coordinator_settings, name)
+
+static const char *const kv_choices[] = {"f16", "f32", NULL};
+
+static int coordinator_check_cuts(const char *text, struct err *err)
+{
+    int cuts[PLANNER_MAX_STAGES], n;
+    return planner_parse_cuts(text, cuts, PLANNER_MAX_STAGES - 1, &n, err);
+}
+
+static const struct conf_option coordinator_options[] = {
+    {.name = "model",
+     .letter = 'm',
+     .type = CONF_STRING,
+     .offset = FIELD(model),
+     .value = "FILE|NAME",
+     .help = "GGUF file, or the beginning of a file name in $PACELINE_HOME/models"},
+    {.name = "alias",
+     .type = CONF_STRING,
+     .offset = FIELD(alias),
+     .value = "NAME",
+     .help = "name of the model in the API (default: the file's name)"},
+    {.name = "http",
+     .type = CONF_STRING,
+     .offset = FIELD(http),
+     .check = conf_check_endpoint,
+     .value = "HOST:PORT",
+     .initial = "127.0.0.1:8080",
+     .help = "address of the API; port 0: any free one"},
+    {.name = "cluster",
+     .type = CONF_STRING,
+     .offset = FIELD(cluster),
+     .check = conf_check_endpoint,
+     .value = "HOST:PORT",
+     .initial = "127.0.0.1:7470",
+     .help = "address that workers join; results come back on the next port"},
+    {.name = "workers",
+     .type = CONF_INT,
+     .offset = FIELD(workers),
+     .value = "N",
+     .initial = "1",
+     .min = 1,
+     .max = PLANNER_MAX_STAGES,
+     .help = "workers to wait for before the first plan"},
+    {.name = "context",
+     .letter = 'c',
+     .type = CONF_INT,
+     .offset = FIELD(context),
+     .value = "N",
+     .min = 0,
+     .max = 1 << 20,
+     .help = "tokens of one sequence, prompt and answer (default 0: 4096, or the model's if less)"},
+    {.name = "concurrency",
+     .type = CONF_INT,
+     .offset = FIELD(concurrency),
+     .value = "C",
+     .initial = "4",
+     .min = 1,
+     .max = 1024,
+     .help = "sequences computed at once; memory for their KV cache is claimed at load"},
+    {.name = "queue",
+     .type = CONF_INT,
+     .offset = FIELD(queue),
+     .value = "N",
+     .initial = "256",
+     .min = 0,
+     .max = 100000,
+     .help = "sequences that may wait; past them clients get status 429"},
+    {.name = "kv",
+     .type = CONF_CHOICE,
+     .offset = FIELD(kv_choice),
+     .value = "f16|f32",
+     .initial = "f16",
+     .choices = kv_choices,
+     .help = "type of the KV cache"},
+    {.name = "cuts",
+     .type = CONF_STRING,
+     .offset = FIELD(cuts_text),
+     .check = coordinator_check_cuts,
+     .value = "LIST",
+     .help = "first layers of stages 2, 3 …: 3,5 = three workers (default: planned)"},
+    {.name = "api-key-file",
+     .type = CONF_STRING,
+     .offset = FIELD(api_key_file),
+     .value = "FILE",
+     .help = "accepted API keys, one a line; needed when --http is reachable from elsewhere"},
+    {.name = "max-body",
+     .type = CONF_SIZE,
+     .offset = FIELD(max_body_bytes),
+     .value = "SIZE",
+     .initial = "8MiB",
+     .min = 1024,
+     .max = 1e9,
+     .help = "largest request body"},
+    {.name = "max-connections",
+     .type = CONF_INT,
+     .offset = FIELD(max_connections),
+     .value = "N",
+     .initial = "1024",
+     .min = 1,
+     .max = 65536,
+     .help = "HTTP connections at once"},
+    {.name = "insecure",
+     .type = CONF_FLAG,
+     .offset = FIELD(insecure),
+     .help =
+         "allow plain, keyless worker connections beyond this machine: on a trusted network only"},
+    {.name = "ready-file",
+     .type = CONF_STRING,
+     .offset = FIELD(ready_file),
+     .value = "FILE",
+     .help = "written once the ports are bound: {\"http\": \"HOST:PORT\", \"cluster\": …}",
+     .command_line_only = true},
+    {.name = "verbose",
+     .letter = 'v',
+     .type = CONF_FLAG,
+     .offset = FIELD(verbose),
+     .help = "log more, such as every step"},
+    {.name = "log-json",
+     .type = CONF_FLAG,
+     .offset = FIELD(log_json),
+     .help = "log one JSON object a line"},
+};
+
+const struct conf_program coordinator_program = {
+    .name = "paceline-coordinator",
+    .synopsis = "[OPTION...] --model FILE|NAME",
+    .summary = "Serves a Qwen model over HTTP (OpenAI's API) with the workers that join it: splits "
+               "the layers over them and owns every decision.",
+    .epilogue = "Exit status: 0 stopped in order, 1 usage, 2 configuration, 3 model refused, "
+                "4 network, 5 out of memory.",
+    .file = "/etc/paceline/coordinator.cfg",
+    .options = coordinator_options,
+    .n_options = sizeof coordinator_options / sizeof coordinator_options[0],
+};
+
+/* NAME: the one file in the folder of models whose name begins so. */
+static int coordinator_find_model(struct coordinator_settings *s, struct err *err)
+{
+    if (strchr(s->model, '/') || access(s->model, R_OK) == 0) {
+        char *absolute = realpath(s->model, NULL);
+        if (!absolute)
+            return err_set(err, ERR_MODEL, "%s: no such file: check the path", s->model);
+        snprintf(s->model_path, sizeof s->model_path, "%s", absolute);
+        free(absolute);
+        return 0;
+    }
+    char folder[2100];
+    snprintf(folder, sizeof folder, "%s/models", s->home);
+    DIR *d = opendir(folder);
+    int found = 0;
+    size_t length = strlen(s->model);
+    for (const struct dirent *e; d && (e = readdir(d));) {
+        size_t n = strlen(e->d_name);
+        if (n < 5 || strcmp(e->d_name + n - 5, ".gguf") != 0 ||
+            strncasecmp(e->d_name, s->model, length) != 0)
+            continue;
+        found++;
+        snprintf(s->model_path, sizeof s->model_path, "%s/%s", folder, e->d_name);
+    }
+    if (d)
+        closedir(d);
+    if (found == 1)
+        return 0;
+    if (found)
+        return err_set(err, ERR_MODEL, "%d files in %s begin with \"%s\": name one of them", found,
+                       folder, s->model);
+    return err_set(err, ERR_MODEL,
+                   "\"%s\" is neither a file nor the beginning of a name in %s: \"paceline fetch "
+                   "%s\" may get it",
+                   s->model, folder, s->model);
+}
+
+static void coordinator_name_model(struct coordinator_settings *s)
+{
+    const char *slash = strrchr(s->model_path, '/');
+    snprintf(s->model_alias, sizeof s->model_alias, "%s",
+             s->alias ? s->alias
+             : slash  ? slash + 1
+                      : s->model_path);
+    size_t n = strlen(s->model_alias);
+    if (!s->alias && n > 5 && strcmp(s->model_alias + n - 5, ".gguf") == 0)
+        s->model_alias[n - 5] = '\0';
+}
+
+static int coordinator_settings_check(struct coordinator_settings *s, struct err *err)
+{
+    const char *home = getenv("PACELINE_HOME"), *user = getenv("HOME");
+    if (home && home[0])
+        snprintf(s->home, sizeof s->home, "%s", home);
+    else
+        snprintf(s->home, sizeof s->home, "%s/.cache/paceline", user ? user : "");
+    if (!s->model)
+        return err_set(err, ERR_USAGE, "which model? Give --model FILE or --model NAME");
+    if (conf_endpoint(s->http, s->http_host, &s->http_port, err) != 0)
+        return err_prefix(err, "http");
+    if (conf_endpoint(s->cluster, s->cluster_host, &s->cluster_port, err) != 0)
+        return err_prefix(err, "cluster");
+    if (!conf_host_is_loopback(s->http_host) && !s->api_key_file)
+        return err_set(err, ERR_CONFIG,
+                       "http %s can be reached from elsewhere: give --api-key-file, or listen on "
+                       "127.0.0.1",
+                       s->http);
+    if (!conf_host_is_loopback(s->cluster_host) && !s->insecure)
+        return err_set(
+            err, ERR_CONFIG,
+            "cluster %s can be reached from elsewhere and worker connections are neither "
+            "encrypted nor authenticated: set insecure = true (--insecure) if the network "
+            "is trusted",
+            s->cluster);
+    if (s->cuts_text) {
+        int rc = planner_parse_cuts(s->cuts_text, s->cuts, PLANNER_MAX_STAGES - 1, &s->n_cuts, err);
+        if (rc != 0)
+            return rc;
+    }
+    s->kv_type = s->kv_choice ? KV_F32 : KV_F16;
+    int rc = coordinator_find_model(s, err);
+    if (rc == 0)
+        coordinator_name_model(s);
+    return rc;
+}
+
+int coordinator_settings_read(struct coordinator_settings *ret_settings, int argc, char **argv,
+                              enum conf_outcome *ret_outcome, struct err *err)
+{
+    *ret_settings = (struct coordinator_settings){0};
+    int n = 0;
+    int rc = conf_read(&coordinator_program, ret_settings, argc, argv, NULL, &n, ret_outcome, err);
+    if (rc == 0 && *ret_outcome == CONF_RUN)
+        rc = coordinator_settings_check(ret_settings, err);
+    return rc;
+}
+
+void coordinator_settings_clear(struct coordinator_settings *s)
+{
+    conf_clear(&coordinator_program, s);
+}

@@ -1,0 +1,39 @@
+/* coordinator_settings.h - command line, environment and file of paceline-coordinator → one
+ * struct, once. */
+#ifndef PACELINE_COORDINATOR_COORDINATOR_SETTINGS_H
+#define PACELINE_COORDINATOR_COORDINATOR_SETTINGS_H
+
+#include "base/conf.h"
+#include "coordinator/planner.h"
+#include "kernels/attention.h"
+
+struct coordinator_settings {
+    char *model;          /* path, or the beginning of a file name in the folder of models */
+    char *alias;          /* what /v1/models says; NULL: the file's name without .gguf */
+    char *http, *cluster; /* HOST:PORT */
+    char *api_key_file;
+    char *cuts_text;
+    char *ready_file;
+    int64_t workers, context, concurrency, queue;
+    int64_t max_body_bytes, max_connections;
+    int kv_choice;
+    bool insecure, verbose, log_json;
+
+    /* derived */
+    char http_host[256], cluster_host[256];
+    int http_port, cluster_port;
+    int cuts[PLANNER_MAX_STAGES];
+    int n_cuts;
+    enum kv_type kv_type;
+    char home[2048]; /* $PACELINE_HOME */
+    char model_path[4096];
+    char model_alias[256];
+};
+
+extern const struct conf_program coordinator_program;
+
+int coordinator_settings_read(struct coordinator_settings *ret_settings, int argc, char **argv,
+                              enum conf_outcome *ret_outcome, struct err *err);
+void coordinator_settings_clear(struct coordinator_settings *s);
+
+#endif
