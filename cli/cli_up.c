@@ -1,0 +1,143 @@
+#include "cli/cli.h"
+
+#include "cli/cluster_options.h"
+#include "cli/model_fetch.h"
+#include "cli/stop_signal.h"
+#include "cli/verb.h"
+
+#include <curl/curl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct up_settings {
+    struct cluster_options cluster;
+    char *http, *alias, *api_key_file;
+    int64_t context, concurrency;
+};
+
+#define FIELD(name) offsetof(struct up_settings, name)
+
+static const struct conf_option up_options[] = {
+    {.name = "http",
+     .type = CONF_STRING,
+     .offset = FIELD(http),
+     .check = conf_check_endpoint,
+     .value = "HOST:PORT",
+     .initial = "127.0.0.1:8080",
+     .help = "where the API listens; port 0: any free one"},
+    CLUSTER_OPTIONS(struct up_settings, "0"),
+    {.name = "context",
+     .letter = 'c',
+     .type = CONF_INT,
+     .offset = FIELD(context),
+     .value = "N",
+     .initial = "0",
+     .min = 0,
+     .max = CLUSTER_CONTEXT_MAX,
+     .help = "tokens of a conversation; 0: automatic"},
+    {.name = "concurrency",
+     .type = CONF_INT,
+     .offset = FIELD(concurrency),
+     .value = "C",
+     .initial = "0",
+     .min = 0,
+     .max = CLUSTER_CONCURRENCY_MAX,
+     .help = "requests served at once; 0: automatic"},
+    {.name = "api-key-file",
+     .type = CONF_STRING,
+     .offset = FIELD(api_key_file),
+     .value = "FILE",
+     .help = "keys that clients must have, one a line (needed beyond loopback)"},
+    {.name = "alias",
+     .type = CONF_STRING,
+     .offset = FIELD(alias),
+     .value = "NAME",
+     .help = "name of the model in the API"},
+};
+
+static const struct conf_program up_program = {
+    .name = "paceline up",
+    .synopsis = "[OPTION...] [MODEL]",
+    .summary = "Starts a coordinator and workers on this machine and serves MODEL: a GGUF file or "
+               "a name of the\ncatalogue, which is fetched if it is missing (default: the "
+               "catalogue's first). Prints one line\nthat begins with \"ready\" when it serves; "
+               "Ctrl-C stops everything.",
+    .epilogue = "Example:\n  paceline up qwen2.5-coder-0.5b --workers 2",
+    .file = VERB_CONFIG_FILE,
+    .group = "up",
+    .groups = verb_groups,
+    .options = up_options,
+    .n_options = sizeof up_options / sizeof *up_options,
+    .max_positionals = 1,
+};
+
+/* What clients call the model: the first that /v1/models lists, else the file's name. */
+static void up_model_name(const struct http_client *client, const char *path, char *ret_name,
+                          size_t size)
+{
+    struct err ignored;
+    json_t *models = NULL;
+    const char *slash = strrchr(path, '/'), *name = NULL;
+    if (http_client_get(client, "/v1/models", 5000, &models, &ignored) == 0)
+        name = json_string_value(
+            json_object_get(json_array_get(json_object_get(models, "data"), 0), "id"));
+    snprintf(ret_name, size, "%s", name ? name : slash ? slash + 1 : path);
+    json_decref(models);
+}
+
+static int up_wait(struct local_cluster *cluster, struct err *err)
+{
+    int rc = 0;
+    while (rc == 0 && !stop_signal_is_raised()) {
+        usleep(50000);
+        rc = local_cluster_check(cluster, err);
+    }
+    return rc;
+}
+
+static int up_run(const struct up_settings *s, const char *model, struct err *err)
+{
+    char *path = NULL, name[256];
+    struct local_cluster *cluster = NULL;
+    int rc = cluster_options_check(&s->cluster, err);
+    if (rc == 0)
+        rc = model_fetch_resolve(model, s->cluster.models_file, &path, err);
+    if (rc == 0) {
+        struct local_cluster_settings settings = cluster_options_settings(&s->cluster, path);
+        settings.http = s->http;
+        settings.alias = s->alias;
+        settings.api_key_file = s->api_key_file;
+        settings.context = s->context;
+        settings.concurrency = s->concurrency;
+        rc = local_cluster_start(&cluster, &settings, err);
+    }
+    if (rc == 0) {
+        const struct http_client *client = local_cluster_client(cluster);
+        up_model_name(client, path, name, sizeof name);
+        printf("ready %s model=%s workers=%d threads=%d\n", client->base, name,
+               local_cluster_workers(cluster), local_cluster_threads(cluster));
+        fflush(stdout);
+        rc = up_wait(cluster, err);
+    }
+    local_cluster_stop(cluster);
+    free(path);
+    return rc == ERR_CANCELLED ? 0 : rc;
+}
+
+int cli_up(int argc, char **argv)
+{
+    struct up_settings s = {0};
+    struct err err = {0};
+    const char *model = NULL;
+    enum conf_outcome outcome = CONF_EXIT;
+    int n = 0, rc = conf_read(&up_program, &s, argc, argv, &model, &n, &outcome, &err);
+    if (rc == 0 && outcome == CONF_RUN) {
+        stop_signal_install();
+        curl_global_init(CURL_GLOBAL_DEFAULT);
+        rc = up_run(&s, model, &err);
+        curl_global_cleanup();
+    }
+    conf_clear(&up_program, &s);
+    return rc < 0 ? verb_fail(&err) : 0;
+}

@@ -1,0 +1,277 @@
+#include "cli/http_client.h"
+
+#include "base/version.h"
+#include "cli/paths.h"
+#include "cli/stop_signal.h"
+#include "cli/verb.h"
+
+#include <curl/curl.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { HTTP_CONNECT_MS = 5000, HTTP_BODY_LIMIT = 1 << 28, HTTP_EVENT_LIMIT = 1 << 24 };
+
+struct exchange {
+    const struct http_client *client;
+    CURL *curl;
+    http_client_sink *sink; /* takes the body of a 200; NULL: collected */
+    void *context;
+    struct buf body;
+    int failure; /* an err_code with its sentence in err, or 0 */
+    struct err *err;
+};
+
+int http_client_init(struct http_client *c, const char *base, const char *key_file, struct err *err)
+{
+    *c = (struct http_client){0};
+    int rc = paths_format(&c->base, err, "%s%s", strstr(base, "://") ? "" : "http://", base);
+    size_t length = rc == 0 ? strlen(c->base) : 0;
+    while (length && c->base[length - 1] == '/')
+        c->base[--length] = '\0';
+    if (length > 3 && !strcmp(c->base + length - 3, "/v1"))
+        c->base[length - 3] = '\0';
+    if (rc == 0 && key_file) {
+        size_t bytes;
+        rc = verb_read_file(key_file, 65536, &c->key, &bytes, err);
+        if (rc == 0)
+            c->key[strcspn(c->key, "\r\n")] = '\0';
+    }
+    if (rc < 0)
+        http_client_clear(c);
+    return rc;
+}
+
+void http_client_clear(struct http_client *c)
+{
+    free(c->base);
+    free(c->key);
+    *c = (struct http_client){0};
+}
+
+static size_t exchange_write(char *bytes, size_t size, size_t count, void *context)
+{
+    struct exchange *x = context;
+    size_t length = size * count;
+    long status = 0;
+    curl_easy_getinfo(x->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (x->sink && status == 200) {
+        x->failure = x->sink(x->context, bytes, length, x->err);
+        return x->failure < 0 ? 0 : length;
+    }
+    if (x->body.length + length > HTTP_BODY_LIMIT) {
+        x->failure = err_set(x->err, ERR_NETWORK, "the server's answer is too long");
+        return 0;
+    }
+    buf_append(&x->body, bytes, length);
+    return length;
+}
+
+static int exchange_watch(void *context, curl_off_t total, curl_off_t now, curl_off_t up_total,
+                          curl_off_t up_now)
+{
+    struct exchange *x = context;
+    if (stop_signal_is_raised())
+        x->failure = err_set(x->err, ERR_CANCELLED, "stopped");
+    else if (x->client->watch)
+        x->failure = x->client->watch(x->client->watch_context, x->err);
+    return x->failure < 0;
+}
+
+/* The sentence of an OpenAI error object; the status decides the exit code. */
+static int exchange_refused(const char *url, long status, const struct buf *body, struct err *err)
+{
+    json_t *root = json_loadb(buf_text(body), body->length, 0, NULL);
+    const json_t *error = json_object_get(root, "error");
+    const char *text = json_string_value(json_object_get(error, "message"));
+    if (!text)
+        text = json_string_value(error);
+    int code = status == 503   ? ERR_UNAVAILABLE
+               : status == 401 ? ERR_AUTH
+               : status == 404 ? ERR_NOT_FOUND
+               : status == 429 ? ERR_LIMIT
+               : status >= 500 ? ERR_NETWORK
+                               : ERR_INPUT;
+    if (text)
+        err_set(err, code, "%s", text);
+    else
+        err_set(err, code, "%s: HTTP status %ld", url, status);
+    json_decref(root);
+    return code;
+}
+
+static int exchange_finish(struct exchange *x, const char *url, CURLcode code, const char *reason,
+                           struct err *err)
+{
+    long status = 0;
+    curl_easy_getinfo(x->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (x->failure)
+        return x->failure;
+    if (code != CURLE_OK)
+        return err_set(err, ERR_NETWORK, "%s: %s", url,
+                       *reason ? reason : curl_easy_strerror(code));
+    if (buf_failed(&x->body))
+        return err_set(err, ERR_MEMORY, "%s: no memory for the answer", url);
+    if (status != 200)
+        return exchange_refused(url, status, &x->body, err);
+    return 0;
+}
+
+/* request: the text of the body of a POST, or NULL for a GET. */
+static int exchange_run(const struct http_client *c, struct exchange *x, const char *path,
+                        const char *request, long timeout_ms, struct err *err)
+{
+    char *url = NULL, *authorization = NULL, reason[CURL_ERROR_SIZE] = "";
+    struct curl_slist *headers = NULL;
+    x->client = c;
+    x->err = err;
+    int rc = paths_format(&url, err, "%s%s", c->base, path);
+    if (rc == 0 && c->key)
+        rc = paths_format(&authorization, err, "Authorization: Bearer %s", c->key);
+    x->curl = rc == 0 ? curl_easy_init() : NULL;
+    if (rc == 0 && !x->curl)
+        rc = err_set(err, ERR_MEMORY, "no memory for a request");
+    if (rc == 0) {
+        headers = curl_slist_append(headers, "Content-Type: application/json");
+        headers = curl_slist_append(headers, "Expect:"); /* no extra round trip for long bodies */
+        if (authorization)
+            headers = curl_slist_append(headers, authorization);
+        curl_easy_setopt(x->curl, CURLOPT_URL, url);
+        curl_easy_setopt(x->curl, CURLOPT_PROTOCOLS_STR, "http,https");
+        curl_easy_setopt(x->curl, CURLOPT_USERAGENT, "paceline/" PACELINE_VERSION);
+        curl_easy_setopt(x->curl, CURLOPT_NOSIGNAL, 1L);
+        curl_easy_setopt(x->curl, CURLOPT_NOPROXY, "localhost,127.0.0.1,::1");
+        curl_easy_setopt(x->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)HTTP_CONNECT_MS);
+        curl_easy_setopt(x->curl, CURLOPT_TIMEOUT_MS, timeout_ms);
+        curl_easy_setopt(x->curl, CURLOPT_ERRORBUFFER, reason);
+        curl_easy_setopt(x->curl, CURLOPT_HTTPHEADER, headers);
+        curl_easy_setopt(x->curl, CURLOPT_WRITEFUNCTION, exchange_write);
+        curl_easy_setopt(x->curl, CURLOPT_WRITEDATA, x);
+        curl_easy_setopt(x->curl, CURLOPT_NOPROGRESS, 0L);
+        curl_easy_setopt(x->curl, CURLOPT_XFERINFOFUNCTION, exchange_watch);
+        curl_easy_setopt(x->curl, CURLOPT_XFERINFODATA, x);
+        if (request)
+            curl_easy_setopt(x->curl, CURLOPT_POSTFIELDS, request);
+        rc = exchange_finish(x, url, curl_easy_perform(x->curl), reason, err);
+    }
+    curl_slist_free_all(headers);
+    curl_easy_cleanup(x->curl);
+    free(authorization);
+    free(url);
+    return rc;
+}
+
+static int exchange_json(const struct http_client *c, const char *path, const char *request,
+                         long timeout_ms, json_t **ret_body, struct err *err)
+{
+    struct exchange x = {0};
+    json_error_t at;
+    int rc = exchange_run(c, &x, path, request, timeout_ms, err);
+    if (rc == 0 && ret_body) {
+        *ret_body = json_loadb(buf_text(&x.body), x.body.length, 0, &at);
+        if (!*ret_body)
+            rc = err_set(err, ERR_NETWORK, "%s%s: the answer is not JSON: %s", c->base, path,
+                         at.text);
+    }
+    buf_clear(&x.body);
+    return rc;
+}
+
+int http_client_get(const struct http_client *c, const char *path, long timeout_ms,
+                    json_t **ret_body, struct err *err)
+{
+    return exchange_json(c, path, NULL, timeout_ms, ret_body, err);
+}
+
+static int http_client_dump(const json_t *request, char **ret_text, struct err *err)
+{
+    *ret_text = json_dumps(request, JSON_COMPACT);
+    return *ret_text ? 0 : err_set(err, ERR_MEMORY, "no memory for a request");
+}
+
+int http_client_post(const struct http_client *c, const char *path, const json_t *request,
+                     json_t **ret_body, struct err *err)
+{
+    char *text;
+    int rc = http_client_dump(request, &text, err);
+    if (rc == 0)
+        rc = exchange_json(c, path, text, 0, ret_body, err);
+    free(text);
+    return rc;
+}
+
+int http_client_post_raw(const struct http_client *c, const char *path, const json_t *request,
+                         http_client_sink *sink, void *context, struct err *err)
+{
+    struct exchange x = {.sink = sink, .context = context};
+    char *text;
+    int rc = http_client_dump(request, &text, err);
+    if (rc == 0)
+        rc = exchange_run(c, &x, path, text, 0, err);
+    free(text);
+    buf_clear(&x.body);
+    return rc;
+}
+
+/* ---- server-sent events ---- */
+
+struct event_reader {
+    struct buf text; /* what came, up to the next line's end */
+    http_client_event *on_event;
+    void *context;
+    bool done;
+};
+
+static int event_take(struct event_reader *r, const char *data, size_t length, struct err *err)
+{
+    if (length == 6 && !memcmp(data, "[DONE]", 6)) {
+        r->done = true;
+        return 0;
+    }
+    json_error_t at;
+    json_t *event = json_loadb(data, length, 0, &at);
+    if (!event)
+        return err_set(err, ERR_NETWORK, "an event of the server is not JSON: %s", at.text);
+    const json_t *error = json_object_get(event, "error");
+    const char *sentence = json_string_value(json_object_get(error, "message"));
+    int rc = error ? err_set(err, ERR_NETWORK, "%s", sentence ? sentence : "the request failed")
+                   : r->on_event(r->context, event, err);
+    json_decref(event);
+    return rc;
+}
+
+/* One "data:" line is one event, as all servers of this kind write them; comments (pings) and
+ * other fields are passed over. */
+static int event_sink(void *context, const char *bytes, size_t length, struct err *err)
+{
+    struct event_reader *r = context;
+    buf_append(&r->text, bytes, length);
+    if (buf_failed(&r->text) || r->text.length > HTTP_EVENT_LIMIT)
+        return err_set(err, ERR_MEMORY, "an event of the server is too long");
+    size_t start = 0;
+    int rc = 0;
+    for (char *end;
+         rc == 0 && (end = memchr(r->text.data + start, '\n', r->text.length - start));) {
+        char *line = r->text.data + start;
+        size_t line_length = (size_t)(end - line);
+        start += line_length + 1;
+        if (line_length && line[line_length - 1] == '\r')
+            line_length--;
+        if (line_length < 5 || memcmp(line, "data:", 5) || r->done)
+            continue;
+        size_t skip = line_length > 5 && line[5] == ' ' ? 6 : 5;
+        rc = event_take(r, line + skip, line_length - skip, err);
+    }
+    buf_drop_front(&r->text, start);
+    return rc;
+}
+
+int http_client_post_events(const struct http_client *c, const char *path, const json_t *request,
+                            http_client_event *on_event, void *context, struct err *err)
+{
+    struct event_reader r = {.on_event = on_event, .context = context};
+    int rc = http_client_post_raw(c, path, request, event_sink, &r, err);
+    if (rc == 0 && !r.done)
+        rc = err_set(err, ERR_NETWORK, "the server's answer broke off");
+    buf_clear(&r.text);
+    return rc;
+}

@@ -1,0 +1,43 @@
+/* http_client.h - requests to a coordinator (libcurl): JSON, server-sent events, raw bytes.
+ *
+ * An answer other than 200 is an error with the server's own sentence. A stop signal ends a request
+ * with ERR_CANCELLED; the server frees what the request held when the connection closes. */
+#ifndef PACELINE_CLI_HTTP_CLIENT_H
+#define PACELINE_CLI_HTTP_CLIENT_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <jansson.h>
+
+struct http_client {
+    char *base; /* "http://127.0.0.1:8080" */
+    char *key;  /* or NULL */
+    /* Asked now and then while an answer is awaited; a negative code ends the request. NULL: not.
+     */
+    int (*watch)(void *context, struct err *err);
+    void *watch_context;
+};
+
+/* base with or without a final slash or "/v1". key_file: its first line is the API key; may be
+ * NULL. */
+int http_client_init(struct http_client *c, const char *base, const char *key_file,
+                     struct err *err);
+void http_client_clear(struct http_client *c);
+
+/* GET, without waiting longer than timeout_ms (0: no limit). ret_body NULL: not wanted. */
+int http_client_get(const struct http_client *c, const char *path, long timeout_ms,
+                    json_t **ret_body, struct err *err);
+int http_client_post(const struct http_client *c, const char *path, const json_t *request,
+                     json_t **ret_body, struct err *err);
+/* The body of the answer as it comes. The callback returns 0, or a negative code to end it. */
+typedef int http_client_sink(void *context, const char *bytes, size_t length, struct err *err);
+int http_client_post_raw(const struct http_client *c, const char *path, const json_t *request,
+                         http_client_sink *sink, void *context, struct err *err);
+/* Server-sent events whose data is JSON; [DONE] ends them. An event that is an error object ends
+ * the request with its sentence. */
+typedef int http_client_event(void *context, const json_t *event, struct err *err);
+int http_client_post_events(const struct http_client *c, const char *path, const json_t *request,
+                            http_client_event *on_event, void *context, struct err *err);
+
+#endif

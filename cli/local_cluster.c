@@ -1,0 +1,324 @@
+#include "cli/local_cluster.h"
+
+#include "base/clock.h"
+#include "base/conf.h"
+#include "cli/child.h"
+#include "cli/paths.h"
+#include "cli/progress.h"
+#include "cli/stop_signal.h"
+#include "cli/verb.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { STOP_GRACE_MS = 5000, LOOK_EVERY_MS = 50, HEALTH_TIMEOUT_MS = 2000, ARGUMENTS = 40 };
+enum { LOG_DAYS = 7 };
+
+struct local_cluster {
+    struct child *children; /* [0] is the coordinator */
+    int n_children, workers, threads;
+    char *folder; /* logs and the ready file */
+    char *ready_file;
+    char *cluster_address;
+    struct http_client client;
+    struct progress progress;
+    char activity[128]; /* what a request is for, or "" */
+    bool quiet, verbose, failed;
+};
+
+/* ---- the folder of logs ---- */
+
+static void logs_remove(const char *folder)
+{
+    DIR *dir = opendir(folder);
+    for (struct dirent *e; dir && (e = readdir(dir));)
+        if (strstr(e->d_name, ".log") || strstr(e->d_name, ".json"))
+            unlinkat(dirfd(dir), e->d_name, 0);
+    if (dir)
+        closedir(dir);
+    rmdir(folder);
+}
+
+/* Folders of failed runs are kept for some days. */
+static void logs_sweep(const char *parent)
+{
+    DIR *dir = opendir(parent);
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        char *end, path[4096];
+        long pid = strtol(e->d_name, &end, 10);
+        struct stat st;
+        if (pid <= 0 || *end || kill((pid_t)pid, 0) == 0 ||
+            fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode) ||
+            st.st_mtime > time(NULL) - LOG_DAYS * 86400)
+            continue;
+        snprintf(path, sizeof path, "%s/%s", parent, e->d_name);
+        logs_remove(path);
+    }
+    if (dir)
+        closedir(dir);
+}
+
+static int cluster_make_folder(struct local_cluster *c, struct err *err)
+{
+    char *parent;
+    int rc = paths_home(&parent, "logs", err);
+    if (rc < 0)
+        return rc;
+    logs_sweep(parent);
+    rc = paths_format(&c->folder, err, "%s/%ld", parent, (long)getpid());
+    if (rc == 0)
+        logs_remove(c->folder); /* of a process that had our number before */
+    if (rc == 0)
+        rc = paths_make_folder(c->folder, 0700, err);
+    if (rc == 0)
+        rc = paths_format(&c->ready_file, err, "%s/ready.json", c->folder);
+    free(parent);
+    return rc;
+}
+
+/* ---- starting ---- */
+
+static int cluster_start_child(struct local_cluster *c, const char *program, const char *name,
+                               const char **arguments, struct err *err)
+{
+    char *path = NULL, *log = NULL;
+    int rc = paths_program(&path, program, err);
+    if (rc == 0 && !c->verbose)
+        rc = paths_format(&log, err, "%s/%s.log", c->folder, name);
+    if (rc == 0) {
+        arguments[0] = path;
+        rc = child_start(&c->children[c->n_children++], name, arguments, log, err);
+    }
+    free(log);
+    free(path);
+    return rc;
+}
+
+static int cluster_start_coordinator(struct local_cluster *c,
+                                     const struct local_cluster_settings *s, struct err *err)
+{
+    char workers[24], context[24], concurrency[24];
+    const char *a[ARGUMENTS] = {NULL};
+    int n = 1;
+    snprintf(workers, sizeof workers, "%d", c->workers);
+    snprintf(context, sizeof context, "%" PRId64, s->context);
+    snprintf(concurrency, sizeof concurrency, "%" PRId64, s->concurrency);
+    /* The machine's own coordinator.cfg is not meant for this one. */
+    const char *const always[] = {"--config",  "/dev/null",    "--model",
+                                  s->model,    "--http",       s->http ? s->http : "127.0.0.1:0",
+                                  "--cluster", "127.0.0.1:0",  "--workers",
+                                  workers,     "--ready-file", c->ready_file};
+    for (size_t i = 0; i < sizeof always / sizeof *always; i++)
+        a[n++] = always[i];
+    const char *const maybe[][2] = {{"--alias", s->alias},
+                                    {"--context", s->context ? context : NULL},
+                                    {"--concurrency", s->concurrency ? concurrency : NULL},
+                                    {"--kv", s->kv},
+                                    {"--cuts", s->cuts},
+                                    {"--api-key-file", s->api_key_file}};
+    for (size_t i = 0; i < sizeof maybe / sizeof *maybe; i++) {
+        if (!maybe[i][1])
+            continue;
+        a[n++] = maybe[i][0];
+        a[n++] = maybe[i][1];
+    }
+    if (s->verbose)
+        a[n++] = "--verbose";
+    return cluster_start_child(c, "paceline-coordinator", "coordinator", a, err);
+}
+
+static int cluster_start_worker(struct local_cluster *c, int number, struct err *err)
+{
+    char threads[24], name[32];
+    snprintf(threads, sizeof threads, "%d", c->threads);
+    snprintf(name, sizeof name, "worker-%d", number);
+    const char *a[ARGUMENTS] = {NULL,
+                                "--config",
+                                "/dev/null",
+                                "--coordinator",
+                                c->cluster_address,
+                                "--threads",
+                                threads,
+                                "--name",
+                                name,
+                                c->verbose ? "--verbose" : NULL};
+    return cluster_start_child(c, "paceline-worker", name, a, err);
+}
+
+/* Sleeps a moment; says what is awaited; 0: go on waiting. */
+static int cluster_wait(struct local_cluster *c, const char *what, struct err *err)
+{
+    if (!c->quiet)
+        progress_say(&c->progress, "%s (%.0f s)", what,
+                     (double)(clock_now_ms() - c->progress.start_ms) / 1000);
+    usleep(LOOK_EVERY_MS * 1000);
+    if (stop_signal_is_raised())
+        return err_set(err, ERR_CANCELLED, "stopped");
+    return local_cluster_check(c, err);
+}
+
+/* The coordinator has bound its ports: takes them from the file that it wrote. */
+static int cluster_wait_bound(struct local_cluster *c, const char *key_file, struct err *err)
+{
+    json_t *ready = NULL;
+    int rc = 0;
+    while (rc == 0 && !(ready = json_load_file(c->ready_file, 0, NULL)))
+        rc = cluster_wait(c, "starting the coordinator", err);
+    if (rc < 0)
+        return rc;
+    const char *http = json_string_value(json_object_get(ready, "http"));
+    const char *cluster = json_string_value(json_object_get(ready, "cluster"));
+    char host[256];
+    int port = 0;
+    if (!http || !cluster)
+        rc = err_set(err, ERR_INTERNAL, "%s does not hold both addresses", c->ready_file);
+    if (rc == 0)
+        rc = conf_endpoint(http, host, &port, err);
+    /* "All addresses" is nothing that one can connect to. */
+    bool any = rc == 0 && (!strcmp(host, "0.0.0.0") || !strcmp(host, "::"));
+    char base[320];
+    snprintf(base, sizeof base, strchr(host, ':') && !any ? "http://[%s]:%d" : "http://%s:%d",
+             any ? "127.0.0.1" : host, port);
+    if (rc == 0)
+        rc = http_client_init(&c->client, base, key_file, err);
+    if (rc == 0)
+        rc = paths_format(&c->cluster_address, err, "%s", cluster);
+    json_decref(ready);
+    return rc;
+}
+
+static int cluster_wait_healthy(struct local_cluster *c, struct err *err)
+{
+    int rc;
+    for (;;) {
+        struct err reason = {0};
+        rc = http_client_get(&c->client, "/health", HEALTH_TIMEOUT_MS, NULL, &reason);
+        if (rc == 0)
+            return 0;
+        char what[400];
+        if (rc == ERR_UNAVAILABLE)
+            snprintf(what, sizeof what, "starting: %.380s", reason.text);
+        else
+            snprintf(what, sizeof what, "starting: waiting for the coordinator to answer");
+        rc = cluster_wait(c, what, err);
+        if (rc < 0)
+            return rc;
+    }
+}
+
+static int cluster_watch(void *context, struct err *err)
+{
+    struct local_cluster *c = context;
+    if (*c->activity && !c->quiet)
+        progress_say(&c->progress, "%s", c->activity);
+    return local_cluster_check(c, err);
+}
+
+void local_cluster_say(struct local_cluster *c, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(c->activity, sizeof c->activity, format, args);
+    va_end(args);
+    if (!*c->activity)
+        progress_end(&c->progress);
+}
+
+static int64_t cluster_count_cuts(const char *cuts)
+{
+    int64_t n = 1;
+    for (const char *p = cuts; p && *p; p++)
+        n += *p == ',';
+    return cuts && *cuts ? n + 1 : 1;
+}
+
+int local_cluster_start(struct local_cluster **ret_cluster, const struct local_cluster_settings *s,
+                        struct err *err)
+{
+    struct local_cluster *c = calloc(1, sizeof *c);
+    if (!c)
+        return err_set(err, ERR_MEMORY, "no memory for a cluster");
+    c->quiet = s->quiet || s->verbose;
+    c->verbose = s->verbose;
+    c->workers = (int)(s->workers ? s->workers : cluster_count_cuts(s->cuts));
+    int share = verb_physical_cores() / c->workers;
+    c->threads = s->threads ? (int)s->threads : share > 1 ? share : 1;
+    progress_start(&c->progress);
+    c->children = calloc((size_t)c->workers + 1, sizeof *c->children);
+    int rc = c->children ? 0 : err_set(err, ERR_MEMORY, "no memory for a cluster");
+    if (rc == 0)
+        rc = cluster_make_folder(c, err);
+    if (rc == 0)
+        rc = cluster_start_coordinator(c, s, err);
+    if (rc == 0)
+        rc = cluster_wait_bound(c, s->api_key_file, err);
+    for (int i = 1; i <= c->workers && rc == 0; i++)
+        rc = cluster_start_worker(c, i, err);
+    if (rc == 0)
+        rc = cluster_wait_healthy(c, err);
+    progress_end(&c->progress);
+    if (rc == 0) {
+        c->client.watch = cluster_watch;
+        c->client.watch_context = c;
+        *ret_cluster = c;
+        c = NULL;
+    }
+    local_cluster_stop(c);
+    return rc;
+}
+
+const struct http_client *local_cluster_client(const struct local_cluster *c)
+{
+    return &c->client;
+}
+
+int local_cluster_workers(const struct local_cluster *c)
+{
+    return c->workers;
+}
+
+int local_cluster_threads(const struct local_cluster *c)
+{
+    return c->threads;
+}
+
+int local_cluster_check(struct local_cluster *c, struct err *err)
+{
+    for (int i = 0; i < c->n_children; i++) {
+        if (!child_has_ended(&c->children[i]))
+            continue;
+        c->failed = true;
+        return child_report(&c->children[i], err);
+    }
+    return 0;
+}
+
+void local_cluster_stop(struct local_cluster *c)
+{
+    if (!c)
+        return;
+    if (c->children)
+        child_stop_all(c->children, c->n_children, STOP_GRACE_MS);
+    for (int i = 0; i < c->n_children; i++)
+        child_clear(&c->children[i]);
+    free(c->children);
+    if (c->folder && !c->failed)
+        logs_remove(c->folder);
+    else if (c->ready_file)
+        unlink(c->ready_file);
+    http_client_clear(&c->client);
+    free(c->cluster_address);
+    free(c->ready_file);
+    free(c->folder);
+    free(c);
+}

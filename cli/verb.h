@@ -1,0 +1,25 @@
+/* verb.h - what every verb of the command does alike: read options, say an error, know paths. */
+#ifndef PACELINE_CLI_VERB_H
+#define PACELINE_CLI_VERB_H
+
+#include "base/conf.h"
+
+#define VERB_CONFIG_FILE "/etc/paceline/paceline.cfg"
+
+/* The groups of that file, one for each verb, NULL-terminated. */
+extern const char *const verb_groups[];
+
+/* Prints "paceline: sentence" and returns the exit code that belongs to it. */
+int verb_fail(const struct err *err);
+/* A whole number of physical cores that this process may use, at least 1. */
+int verb_physical_cores(void);
+/* Reads all of a file (or standard input, for "-") that is at most `limit` bytes long. *ret_text:
+ * malloc'd, NUL-terminated. */
+int verb_read_file(const char *path, size_t limit, char **ret_text, size_t *ret_length,
+                   struct err *err);
+/* Reads numbers separated by commas or white space. *ret_ids: malloc'd. `where` names the source
+ * in errors. An empty list is an error. */
+int verb_read_ids(const char *text, const char *where, uint32_t **ret_ids, size_t *ret_count,
+                  struct err *err);
+
+#endif
