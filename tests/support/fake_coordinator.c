@@ -1,0 +1,310 @@
+#include "tests/support/fake_coordinator.h"
+
+#include "base/clock.h"
+#include "coordinator/tokenizer.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FAKE_MOST = 64, FAKE_TOKENS = 4096 };
+
+struct coordinator {
+    struct fake_coordinator_spec spec;
+    struct weight_file *weights;
+    struct tokenizer *tokenizer;
+    struct model_config model;
+    bool is_ready, is_held;
+    int fail_after, n_cancelled;
+    uint32_t answer[FAKE_TOKENS];
+    int n_answer;
+    struct request *open[FAKE_MOST];
+    int n_open;
+    struct request *changed; /* through next_changed */
+    struct request last;     /* a copy of its plain fields */
+    bool has_last;
+};
+
+struct coordinator *fake_coordinator_new(const struct fake_coordinator_spec *spec)
+{
+    struct coordinator *c = calloc(1, sizeof *c);
+    struct err err = {0};
+    assert(c);
+    c->spec = *spec;
+    c->is_ready = true;
+    c->fail_after = -1;
+    if (weight_file_open(&c->weights, spec->model_path, &err) != 0 ||
+        tokenizer_from_file(&c->tokenizer, c->weights, &err) != 0 ||
+        model_config_read(&c->model, c->weights, &err) != 0) {
+        fprintf(stderr, "%s\n", err.text);
+        abort();
+    }
+    return c;
+}
+
+void fake_coordinator_free(struct coordinator *c)
+{
+    assert(c->n_open == 0 && !c->changed);
+    tokenizer_free(c->tokenizer);
+    weight_file_close(c->weights);
+    free(c);
+}
+
+void fake_coordinator_answer(struct coordinator *c, const uint32_t *tokens, int n_tokens)
+{
+    assert(n_tokens <= FAKE_TOKENS);
+    memcpy(c->answer, tokens, (size_t)n_tokens * sizeof *tokens);
+    c->n_answer = n_tokens;
+}
+
+void fake_coordinator_set_ready(struct coordinator *c, bool is_ready)
+{
+    c->is_ready = is_ready;
+}
+
+void fake_coordinator_hold(struct coordinator *c, bool is_held)
+{
+    c->is_held = is_held;
+}
+
+void fake_coordinator_fail_after(struct coordinator *c, int n_tokens)
+{
+    c->fail_after = n_tokens;
+}
+
+int fake_coordinator_open(const struct coordinator *c)
+{
+    return c->n_open;
+}
+
+int fake_coordinator_cancelled(const struct coordinator *c)
+{
+    return c->n_cancelled;
+}
+
+const struct request *fake_coordinator_last(const struct coordinator *c)
+{
+    return c->has_last ? &c->last : NULL;
+}
+
+/* ---- news ---- */
+
+static bool fake_is_listed(const struct coordinator *c, const struct request *r)
+{
+    for (const struct request *i = c->changed; i; i = i->next_changed)
+        if (i == r)
+            return true;
+    return false;
+}
+
+static void fake_mark(struct coordinator *c, struct request *r)
+{
+    if (fake_is_listed(c, r))
+        return;
+    struct request **end = &c->changed;
+    while (*end)
+        end = &(*end)->next_changed;
+    r->next_changed = NULL;
+    r->changed = true;
+    *end = r;
+}
+
+static void fake_unmark(struct coordinator *c, struct request *r)
+{
+    for (struct request **i = &c->changed; *i; i = &(*i)->next_changed)
+        if (*i == r) {
+            *i = r->next_changed;
+            break;
+        }
+    r->next_changed = NULL;
+    r->changed = false;
+}
+
+struct request *coordinator_take_changed(struct coordinator *c)
+{
+    struct request *r = c->changed;
+    if (r)
+        fake_unmark(c, r);
+    return r;
+}
+
+/* ---- requests ---- */
+
+static void fake_remove(struct coordinator *c, const struct request *r)
+{
+    for (int i = 0; i < c->n_open; i++)
+        if (c->open[i] == r) {
+            memmove(&c->open[i], &c->open[i + 1], (size_t)(c->n_open - i - 1) * sizeof *c->open);
+            c->n_open--;
+            return;
+        }
+}
+
+static void fake_settle(struct coordinator *c, struct request *r)
+{
+    r->is_done = true;
+    r->finished_us = clock_now_us();
+    fake_remove(c, r);
+}
+
+int coordinator_submit(struct coordinator *c, struct request *r, struct err *err)
+{
+    if (!c->is_ready)
+        return err_set(err, ERR_UNAVAILABLE, "the fake is not ready");
+    if (c->n_open >= c->spec.most_requests || c->n_open == FAKE_MOST)
+        return err_set(err, ERR_LIMIT, "The queue is full: %d requests are waiting.", c->n_open);
+    c->open[c->n_open++] = r;
+    c->last = *r;
+    c->has_last = true;
+    return 0;
+}
+
+void coordinator_cancel(struct coordinator *c, struct request *r)
+{
+    if (!r->is_done) {
+        c->n_cancelled++;
+        for (int i = 0; i < r->n_choices; i++)
+            if (r->choices[i].finish == FINISH_NONE)
+                r->choices[i].finish = FINISH_CANCELLED;
+        fake_settle(c, r);
+    }
+    fake_unmark(c, r);
+}
+
+static uint32_t fake_end_id(const struct coordinator *c)
+{
+    const uint32_t *ends;
+    size_t n = tokenizer_end_ids(c->tokenizer, &ends);
+    assert(n > 0);
+    return ends[0];
+}
+
+/* Log-probabilities that a test can predict: -(position + 1) / 8, alternatives 1/8 less each. */
+static void fake_step_choice(struct coordinator *c, struct request *r, struct choice *choice)
+{
+    int at = choice->n_tokens - r->n_prompt;
+    struct batch_result result = {.kind = BATCH_SAMPLE};
+    result.token = at < c->n_answer ? c->answer[at] : fake_end_id(c);
+    result.logprob = -(float)(at + 1) / 8;
+    result.n_top = r->sampling.top_logprobs;
+    for (uint32_t i = 0; i < result.n_top; i++)
+        result.top[i] = (struct batch_token_logprob){.token = result.token + i,
+                                                     .logprob = result.logprob - (float)i / 8};
+    request_accept_token(r, choice, &result, c->tokenizer);
+}
+
+static void fake_step_generation(struct coordinator *c, struct request *r)
+{
+    struct err why;
+    bool is_open = false;
+    for (int i = 0; i < r->n_choices; i++) {
+        struct choice *choice = &r->choices[i];
+        if (choice->finish == FINISH_NONE)
+            fake_step_choice(c, r, choice);
+        is_open |= choice->finish == FINISH_NONE;
+    }
+    if (c->fail_after >= 0 && r->choices[0].n_tokens - r->n_prompt >= c->fail_after) {
+        err_set(&why, ERR_INTERNAL, "The fake fails as it was told to.");
+        request_fail(r, &why);
+        is_open = false;
+    }
+    if (!is_open)
+        fake_settle(c, r);
+}
+
+/* A row's logits: row + column / 1024. */
+static void fake_step_logits(struct coordinator *c, struct request *r)
+{
+    for (int i = 0; i < c->model.vocabulary_size; i++) {
+        float value = (float)r->n_logit_rows + (float)i / 1024;
+        buf_append(&r->logits, &value, sizeof value);
+    }
+    r->n_logit_rows++;
+    if (r->n_logit_rows == r->n_prompt)
+        fake_settle(c, r);
+}
+
+static void fake_step_scores(struct coordinator *c, struct request *r)
+{
+    r->scores[r->n_scored] = -(float)(r->n_scored + 1) / 10;
+    r->n_scored++;
+    if (r->n_scored == r->n_prompt - 1)
+        fake_settle(c, r);
+}
+
+void fake_coordinator_step(struct coordinator *c)
+{
+    struct request *now[FAKE_MOST];
+    int n_now = c->n_open;
+    if (c->is_held)
+        return;
+    memcpy(now, c->open, (size_t)n_now * sizeof now[0]);
+    for (int i = 0; i < n_now; i++) {
+        struct request *r = now[i];
+        if (!r->scheduled_us)
+            r->scheduled_us = clock_now_us();
+        if (r->kind == REQUEST_GENERATE)
+            fake_step_generation(c, r);
+        else if (r->kind == REQUEST_LOGITS)
+            fake_step_logits(c, r);
+        else
+            fake_step_scores(c, r);
+        fake_mark(c, r);
+    }
+}
+
+/* ---- what it says of itself ---- */
+
+void coordinator_status(const struct coordinator *c, struct coordinator_status *ret_status)
+{
+    *ret_status = (struct coordinator_status){
+        .ready = c->is_ready, .epoch = 7, .n_stages = 2, .n_workers = 2, .running = c->n_open};
+    if (!c->is_ready)
+        snprintf(ret_status->waiting_for, sizeof ret_status->waiting_for, "1 of 2 workers joined.");
+}
+
+bool coordinator_worker_status(const struct coordinator *c, int index,
+                               struct coordinator_worker_status *ret_status)
+{
+    if (index < 0 || index >= 2)
+        return false;
+    *ret_status = (struct coordinator_worker_status){.stage = index == 0 ? 0 : -1,
+                                                     .first_layer = index == 0 ? 0 : -1,
+                                                     .end_layer = index == 0 ? 2 : -1,
+                                                     .threads = 4};
+    /* A name that is not UTF-8: a worker may be called anything. */
+    snprintf(ret_status->name, sizeof ret_status->name, "desk%d\xff", index);
+    snprintf(ret_status->state, sizeof ret_status->state, index == 0 ? "serving" : "standby");
+    return true;
+}
+
+const struct model_config *coordinator_model(const struct coordinator *c)
+{
+    return &c->model;
+}
+
+const char *coordinator_model_alias(const struct coordinator *c)
+{
+    return c->spec.alias ? c->spec.alias : "tiny";
+}
+
+const struct tokenizer *coordinator_tokenizer(const struct coordinator *c)
+{
+    return c->tokenizer;
+}
+
+const struct weight_file *coordinator_weights(const struct coordinator *c)
+{
+    return c->weights;
+}
+
+int coordinator_context(const struct coordinator *c)
+{
+    return c->spec.context;
+}
+
+const char *coordinator_fingerprint(const struct coordinator *c)
+{
+    return "fp_0123456789abcdef";
+}
