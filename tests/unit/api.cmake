@@ -1,0 +1,25 @@
+# The HTTP side of the coordinator over a fake of the rest. fake_clock.c and fake_coordinator.c
+# stand in for base/clock.c and coordinator.c: they are linked first, so the archive's are left out.
+file(GLOB api_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/coordinator/api*.c
+     ${CMAKE_SOURCE_DIR}/coordinator/http*.c ${CMAKE_SOURCE_DIR}/coordinator/json*.c)
+list(APPEND api_sources ${CMAKE_SOURCE_DIR}/coordinator/access.c
+     ${CMAKE_SOURCE_DIR}/coordinator/request.c)
+foreach(name fake_clock fake_coordinator http_fixture)
+    list(APPEND api_sources ${CMAKE_SOURCE_DIR}/tests/support/${name}.c)
+endforeach()
+if(NOT EXISTS ${CMAKE_SOURCE_DIR}/coordinator/chat_template.c)
+    list(APPEND api_sources ${CMAKE_SOURCE_DIR}/tests/support/plain_template.c)
+endif()
+add_library(api_test_support OBJECT ${api_sources})
+target_compile_definitions(api_test_support PRIVATE TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data")
+target_link_libraries(api_test_support PUBLIC text model base PkgConfig::MICROHTTPD
+                      PkgConfig::JANSSON)
+
+foreach(name api_errors api_generation api_endpoints http_server)
+    paceline_test(test_${name} api_test_support)
+endforeach()
+paceline_test(test_api_sampling api_test_support proto)
+paceline_test(test_access base)
+target_sources(test_access PRIVATE ${CMAKE_SOURCE_DIR}/coordinator/access.c)
+paceline_test(test_json_text base PkgConfig::JANSSON)
+target_sources(test_json_text PRIVATE ${CMAKE_SOURCE_DIR}/coordinator/json_text.c)

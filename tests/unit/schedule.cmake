@@ -1,0 +1,11 @@
+paceline_test(test_planner schedule)
+paceline_test(test_step_message proto)
+paceline_test(test_kv_blocks schedule)
+paceline_test(test_scheduler schedule)
+target_sources(test_scheduler PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_stage.c)
+paceline_test(test_registry schedule)
+paceline_test(test_coordinator schedule)
+target_sources(test_coordinator PRIVATE ${CMAKE_SOURCE_DIR}/coordinator/coordinator.c
+               ${CMAKE_SOURCE_DIR}/tests/support/fake_stage.c)
+paceline_test(test_worker_runner stage)
+target_sources(test_worker_runner PRIVATE ${CMAKE_SOURCE_DIR}/worker/worker_runner.c)

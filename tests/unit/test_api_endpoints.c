@@ -1,0 +1,159 @@
+/* What the server says of itself, and text to ids and back. */
+#include "tests/support/http_fixture.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static void test_health(void **state)
+{
+    struct http_fixture f;
+    struct http_answer a;
+    http_fixture_open(&f, &(struct http_fixture_spec){0});
+    http_fixture_ask(&f, "GET", "/health", NULL, &a);
+    assert_int_equal(a.status, 200);
+    assert_string_equal(http_fixture_string(a.json, "status"), "ok");
+    /* Workers and the coordinator know each other's messages by it, and no key is asked for here.
+     */
+    assert_null(http_fixture_at(a.json, "epoch"));
+    http_answer_clear(&a);
+    fake_coordinator_set_ready(f.coordinator, false);
+    http_fixture_ask(&f, "GET", "/v1/health", NULL, &a);
+    assert_int_equal(a.status, 503);
+    assert_string_equal(http_fixture_string(a.json, "status"), "loading");
+    assert_int_equal(json_integer_value(http_fixture_at(a.json, "error.code")), 503);
+    assert_string_equal(http_fixture_string(a.json, "error.message"), "1 of 2 workers joined.");
+    assert_string_equal(http_fixture_string(a.json, "error.type"), "unavailable_error");
+    http_answer_clear(&a);
+    http_fixture_close(&f);
+}
+
+static void test_models(void **state)
+{
+    static const char *const known[] = {"/v1/models/tiny", "/v1/models/qwen2-tied-Q4_0.gguf",
+                                        "/v1/models/qwen2-tied-Q4_0", "/v1/models/t%69ny"};
+    struct http_fixture f;
+    struct http_answer a;
+    http_fixture_open(&f, &(struct http_fixture_spec){0});
+    http_fixture_ask(&f, "GET", "/v1/models", NULL, &a);
+    assert_string_equal(http_fixture_string(a.json, "object"), "list");
+    assert_string_equal(http_fixture_string(a.json, "data.0.id"), "tiny");
+    assert_int_equal(json_integer_value(http_fixture_at(a.json, "data.0.meta.n_ctx")), 128);
+    http_answer_clear(&a);
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        http_fixture_ask(&f, "GET", known[i], NULL, &a);
+        assert_int_equal(a.status, 200);
+        assert_string_equal(http_fixture_string(a.json, "id"), "tiny");
+        http_answer_clear(&a);
+    }
+    /* What comes back from a path is valid JSON, whatever its bytes. */
+    http_fixture_ask(&f, "GET", "/v1/models/%ff%22%0a", NULL, &a);
+    assert_int_equal(a.status, 404);
+    assert_string_equal(http_fixture_string(a.json, "error.code"), "model_not_found");
+    http_answer_clear(&a);
+    http_fixture_close(&f);
+}
+
+static void test_beginnings_of_the_alias(void **state)
+{
+    static const struct {
+        const char *name;
+        int status;
+    } cases[] = {{"qwen2.5-coder-0.5b-instruct-q4_k_m", 200},
+                 {"qwen2.5-coder-0.5b-instruct", 200},
+                 {"qwen2.5-coder-0.5b", 200},
+                 {"qwen2.5", 200},
+                 {"qwen2.5-coder-0.5", 404},
+                 {"qwen2.5-coder-0.5b-", 404},
+                 {"coder-0.5b", 404},
+                 {"qwen2.5-coder-0.5b-instruct-q4_k_m-x", 404},
+                 {"", 404}};
+    struct http_fixture f;
+    struct http_answer a;
+    char body[160];
+    http_fixture_open(&f, &(struct http_fixture_spec){.alias = cases[0].name});
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        snprintf(body, sizeof body, "{\"model\":\"%s\",\"prompt\":\"e\",\"max_tokens\":1}",
+                 cases[i].name);
+        http_fixture_ask(&f, "POST", "/v1/completions", body, &a);
+        if (a.status != cases[i].status)
+            fail_msg("%s: %d", cases[i].name, a.status);
+        if (a.status == 200)
+            assert_string_equal(http_fixture_string(a.json, "model"), cases[0].name);
+        http_answer_clear(&a);
+    }
+    http_fixture_close(&f);
+}
+
+static void test_cluster(void **state)
+{
+    struct http_fixture f;
+    struct http_answer a;
+    http_fixture_open(&f, &(struct http_fixture_spec){0});
+    http_fixture_ask(&f, "GET", "/cluster", NULL, &a);
+    assert_int_equal(a.status, 200);
+    assert_int_equal(json_integer_value(http_fixture_at(a.json, "epoch")), 7);
+    assert_string_equal(http_fixture_string(a.json, "workers.0.name"), "desk0\xef\xbf\xbd");
+    assert_int_equal(json_integer_value(http_fixture_at(a.json, "workers.0.layers.1")), 2);
+    assert_true(json_is_null(http_fixture_at(a.json, "workers.1.layers")));
+    http_answer_clear(&a);
+    http_fixture_close(&f);
+}
+
+static void test_tokens(void **state)
+{
+    struct http_fixture f;
+    struct http_answer a;
+    http_fixture_open(&f, &(struct http_fixture_spec){0});
+    http_fixture_ask(&f, "POST", "/tokenize", "{\"content\":\"e<|im_end|>\"}", &a);
+    assert_int_equal(json_array_size(http_fixture_at(a.json, "tokens")), 2);
+    assert_int_equal(json_integer_value(http_fixture_at(a.json, "tokens.0")), 68);
+    http_answer_clear(&a);
+    http_fixture_ask(&f, "POST", "/tokenize",
+                     "{\"prompt\":\"e<|im_end|>\",\"parse_special\":false,\"with_pieces\":true}",
+                     &a);
+    assert_true(json_array_size(http_fixture_at(a.json, "tokens")) > 2);
+    assert_string_equal(http_fixture_string(a.json, "tokens.0.piece"), "e");
+    http_answer_clear(&a);
+    http_fixture_ask(&f, "POST", "/detokenize", "{\"tokens\":[68,69,255]}", &a);
+    assert_string_equal(http_fixture_string(a.json, "content"), "ef\xef\xbf\xbd");
+    http_answer_clear(&a);
+    http_fixture_close(&f);
+}
+
+static void test_apply_template(void **state)
+{
+    struct http_fixture f;
+    struct http_answer a;
+    http_fixture_open(&f, &(struct http_fixture_spec){0});
+    http_fixture_ask(&f, "POST", "/apply-template",
+                     "{\"messages\":[{\"role\":\"developer\",\"content\":\"be kind\"},"
+                     "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},"
+                     "{\"type\":\"text\",\"text\":\"b\"}]}]}",
+                     &a);
+    assert_int_equal(a.status, 200);
+    const char *prompt = http_fixture_string(a.json, "prompt");
+    assert_non_null(strstr(prompt, "<|im_start|>system\nbe kind"));
+    assert_non_null(strstr(prompt, "<|im_start|>user\nab<|im_end|>\n"));
+    assert_string_equal(strrchr(prompt, '>'), ">assistant\n");
+    http_answer_clear(&a);
+    http_fixture_close(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_health),
+        cmocka_unit_test(test_models),
+        cmocka_unit_test(test_beginnings_of_the_alias),
+        cmocka_unit_test(test_cluster),
+        cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_apply_template),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,340 @@
+/* The compute thread: loads that overtake each other, links that are not there yet or never, steps
+ * that are lost. */
+#include "base/clock.h"
+#include "model/manifest.h"
+#include "proto/step_message.h"
+#include "proto/wire.h"
+#include "worker/worker_runner.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MODEL  TEST_DATA "/models/qwen2-tied/gguf/qwen2-tied-Q4_0.gguf"
+#define LAYERS 5
+
+struct bench {
+    void *zmq, *steps, *results;
+    struct kernels kernels;
+    struct worker_runner *runner;
+    char results_endpoint[64];
+    struct weight_file *weights;
+    struct manifest manifest;
+    unsigned char config_digest[DIGEST_BYTES];
+};
+
+static int bench_open(void **state)
+{
+    static struct bench b;
+    struct err err;
+    b = (struct bench){.zmq = zmq_ctx_new()};
+    struct model_config config;
+    if (kernels_select(&b.kernels, "scalar", &err) != 0 ||
+        weight_file_open(&b.weights, MODEL, &err) != 0 ||
+        model_config_read(&config, b.weights, &err) != 0 ||
+        manifest_compute(&b.manifest, b.weights, NULL, NULL, NULL, &err) != 0)
+        return -1;
+    manifest_digest_config(&config, b.config_digest);
+    struct worker_runner_spec spec = {.zmq = b.zmq,
+                                      .kernels = &b.kernels,
+                                      .threads = 1,
+                                      .coordinator_host = "127.0.0.1",
+                                      .data_host = "127.0.0.1"};
+    if (worker_runner_start(&b.runner, &spec, &err) != 0)
+        return -1;
+    /* A port that nobody listens on yet. */
+    int port;
+    if (wire_socket(&b.results, b.zmq, ZMQ_PULL, &err) != 0 ||
+        wire_bind(b.results, "127.0.0.1", 0, &port, &err) != 0)
+        return -1;
+    snprintf(b.results_endpoint, sizeof b.results_endpoint, "tcp://127.0.0.1:%d", port);
+    zmq_unbind(b.results, b.results_endpoint);
+    char endpoint[64];
+    snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%d", worker_runner_data_port(b.runner));
+    if (wire_socket(&b.steps, b.zmq, ZMQ_PUSH, &err) != 0 || zmq_connect(b.steps, endpoint) != 0)
+        return -1;
+    *state = &b;
+    return 0;
+}
+
+static int bench_close(void **state)
+{
+    struct bench *b = *state;
+    worker_runner_stop(b->runner);
+    zmq_close(b->steps);
+    zmq_close(b->results);
+    zmq_ctx_term(b->zmq);
+    manifest_clear(&b->manifest);
+    weight_file_close(b->weights);
+    return 0;
+}
+
+static void bench_load(struct bench *b, uint64_t epoch, uint32_t end_layer)
+{
+    /* packed and unpacked, so that it is the runner's to free */
+    Paceline__Load load = PACELINE__LOAD__INIT;
+    load.deployment = 1;
+    load.epoch = epoch;
+    load.model_path = (char *)MODEL;
+    load.model_file = (char *)"qwen2-tied-Q4_0.gguf";
+    load.end_layer = end_layer;
+    load.kv_blocks = 4;
+    load.max_sequences = 2;
+    load.max_context = 128;
+    load.max_rows = 16;
+    load.max_outputs = 4;
+    load.next_endpoint = b->results_endpoint;
+    load.config_sha256.data = b->config_digest;
+    load.config_sha256.len = DIGEST_BYTES;
+    size_t n = b->manifest.n_tensors;
+    Paceline__TensorDigest *digests = calloc(n, sizeof *digests);
+    Paceline__TensorDigest **list = calloc(n, sizeof(Paceline__TensorDigest *));
+    assert_true(digests && list);
+    for (size_t i = 0; i < n; i++) {
+        paceline__tensor_digest__init(&digests[i]);
+        digests[i].name = (char *)weight_file_tensor(b->weights, i)->name;
+        digests[i].sha256.data = b->manifest.digests[i];
+        digests[i].sha256.len = DIGEST_BYTES;
+        list[i] = &digests[i];
+    }
+    load.n_digests = n;
+    load.digests = list;
+    Paceline__Control c = PACELINE__CONTROL__INIT;
+    c.body_case = PACELINE__CONTROL__BODY_LOAD;
+    c.load = &load;
+    size_t size = paceline__control__get_packed_size(&c);
+    uint8_t *bytes = malloc(size);
+    assert_non_null(bytes);
+    paceline__control__pack(&c, bytes);
+    free(digests);
+    free(list);
+    Paceline__Control *message = paceline__control__unpack(NULL, size, bytes);
+    free(bytes);
+    assert_non_null(message);
+    struct err err;
+    assert_int_equal(worker_runner_load(b->runner, message, &err), 0);
+}
+
+/* The next news but progress. */
+static struct worker_news bench_news(struct bench *b)
+{
+    struct worker_news news;
+    zmq_pollitem_t item = {.socket = worker_runner_socket(b->runner), .events = ZMQ_POLLIN};
+    do {
+        while (!worker_runner_next_news(b->runner, &news))
+            assert_int_equal(zmq_poll(&item, 1, 10000), 1);
+    } while (news.kind == WORKER_PROGRESS);
+    return news;
+}
+
+static void expect_ready(struct bench *b, uint64_t epoch)
+{
+    struct worker_news news = bench_news(b);
+    if (news.kind != WORKER_READY)
+        fail_msg("%s", news.failure.text);
+    assert_int_equal(news.epoch, epoch);
+}
+
+static void send_step(struct bench *b, uint64_t epoch, uint64_t step)
+{
+    const uint32_t tokens[] = {(uint32_t)step % 100}, blocks[] = {1, 2};
+    const struct batch_sequence sequence = {.sequence = 1,
+                                            .position = (uint32_t)step % 100,
+                                            .count = 1,
+                                            .n_blocks = 2,
+                                            .blocks = blocks};
+    const struct batch_output output = {.sequence = 1, .kind = BATCH_SCORE, .target = 3};
+    const struct batch batch = {1, epoch, step, 1, tokens, 1, &sequence, 1, &output};
+    zmq_msg_t envelope, frame;
+    struct err err;
+    assert_int_equal(step_message_pack(&batch, &envelope, &err), 0);
+    zmq_msg_init(&frame);
+    assert_int_equal(wire_send_data(b->steps, &envelope, &frame, &err), 0);
+}
+
+static void expect_result(struct bench *b, uint64_t epoch, uint64_t step)
+{
+    zmq_pollitem_t item = {.socket = b->results, .events = ZMQ_POLLIN};
+    zmq_msg_t envelope, frame;
+    struct err err;
+    Paceline__StepResult *result;
+    assert_int_equal(zmq_poll(&item, 1, 10000), 1);
+    assert_int_equal(wire_receive_data(b->results, &envelope, &frame, &err), 1);
+    assert_int_equal(
+        step_result_unpack(&result, zmq_msg_data(&envelope), zmq_msg_size(&envelope), &err), 0);
+    assert_int_equal(result->epoch, epoch);
+    assert_int_equal(result->step, step);
+    assert_int_equal(result->n_results, 1);
+    paceline__step_result__free_unpacked(result, NULL);
+    zmq_msg_close(&envelope);
+    zmq_msg_close(&frame);
+}
+
+/* Now somebody listens where the results go. libzmq lets go of an address in its own time. */
+static void bench_listen(struct bench *b)
+{
+    int rc = -1;
+    for (int i = 0; i < 500 && rc != 0; i++) {
+        rc = zmq_bind(b->results, b->results_endpoint);
+        if (rc != 0)
+            zmq_poll(NULL, 0, 10);
+    }
+    assert_int_equal(rc, 0);
+}
+
+static void the_newest_load_wins(void **state)
+{
+    struct bench *b = *state;
+    uint64_t epoch = 0;
+    uint32_t random = 7;
+    int n_cancelled = 0;
+    struct err err;
+    for (int round = 0; round < 60; round++) {
+        int n = 1 + (int)((random = random * 1664525u + 1013904223u) >> 30);
+        for (int i = 0; i < n; i++) { /* of other layers each time: none can be kept */
+            epoch++;
+            bench_load(b, epoch, 1 + (uint32_t)(epoch % LAYERS));
+            if (random >> 20 & 1)
+                zmq_poll(NULL, 0, (long)(random >> 16 & 3));
+        }
+        struct worker_news news;
+        do {
+            news = bench_news(b);
+            if (news.kind == WORKER_FAILED)
+                assert_int_equal(news.failure.code, ERR_CANCELLED);
+            n_cancelled += news.kind == WORKER_FAILED;
+            /* only who was followed by another may have been given up */
+            assert_true(news.kind == WORKER_READY || news.epoch < epoch);
+        } while (news.epoch < epoch);
+        struct worker_counters counters;
+        worker_runner_counters(b->runner, &counters);
+        assert_int_equal(counters.epoch, epoch);
+        if (round % 4 == 0) {
+            assert_int_equal(worker_runner_unload(b->runner, epoch, &err), 0);
+            assert_int_equal(worker_runner_unload(b->runner, epoch - 1, &err), 0);
+        }
+    }
+    assert_true(n_cancelled > 0);
+}
+
+static void a_stage_is_kept_for_the_next_plan(void **state)
+{
+    struct bench *b = *state;
+    bench_load(b, 1, LAYERS);
+    expect_ready(b, 1);
+    bench_listen(b);
+    send_step(b, 1, 1);
+    expect_result(b, 1, 1);
+    bench_load(b, 2, LAYERS);
+    expect_ready(b, 2);
+    send_step(b, 1, 2); /* of the old plan: nobody's */
+    send_step(b, 2, 1); /* steps begin anew */
+    expect_result(b, 2, 1);
+}
+
+/* The first step is often there before the link to the next stage is. */
+static void a_link_may_come_later(void **state)
+{
+    struct bench *b = *state;
+    bench_load(b, 1, LAYERS);
+    expect_ready(b, 1);
+    for (uint64_t step = 1; step <= 5; step++)
+        send_step(b, 1, step);
+    struct worker_counters counters = {0};
+    for (int i = 0; i < 1000 && counters.steps < 5; i++) {
+        zmq_poll(NULL, 0, 10);
+        worker_runner_counters(b->runner, &counters);
+    }
+    assert_int_equal(counters.steps, 5);
+    bench_listen(b);
+    for (uint64_t step = 1; step <= 5; step++)
+        expect_result(b, 1, step);
+}
+
+/* Nobody ever listens: the thread goes on until its queue is full, says so, and obeys. */
+static void a_dead_neighbour_does_not_block(void **state)
+{
+    struct bench *b = *state;
+    bench_load(b, 1, LAYERS);
+    expect_ready(b, 1);
+    bench_load(b, 2, 1); /* one layer is enough */
+    expect_ready(b, 2);
+    struct worker_counters counters = {0};
+    for (uint64_t step = 1; step <= 4200; step++) {
+        send_step(b, 2, step);
+        while (counters.steps + 1000 < step && counters.steps < 4096) {
+            zmq_poll(NULL, 0, 1);
+            worker_runner_counters(b->runner, &counters);
+        }
+    }
+    struct worker_news news = bench_news(b);
+    assert_int_equal(news.kind, WORKER_FAILED);
+    assert_int_equal(news.failure.code, ERR_LIMIT);
+    bench_load(b, 3, 2); /* it still listens */
+    expect_ready(b, 3);
+}
+
+static void a_lost_step_is_told(void **state)
+{
+    struct bench *b = *state;
+    bench_load(b, 1, LAYERS);
+    expect_ready(b, 1);
+    bench_listen(b);
+    send_step(b, 1, 1);
+    expect_result(b, 1, 1);
+    send_step(b, 1, 3);
+    send_step(b, 1, 4);
+    struct worker_news news = bench_news(b);
+    assert_int_equal(news.kind, WORKER_FAILED);
+    assert_int_equal(news.epoch, 1);
+    assert_int_equal(news.failure.code, ERR_NETWORK);
+    bench_load(b, 2, LAYERS); /* told once, and forgotten with the next plan */
+    expect_ready(b, 2);
+    send_step(b, 2, 1);
+    expect_result(b, 2, 1);
+}
+
+static void what_is_wrong_is_told(void **state)
+{
+    struct bench *b = *state;
+    bench_load(b, 1, LAYERS + 1);
+    assert_int_equal(bench_news(b).failure.code, ERR_NETWORK);
+    bench_load(b, 2, 0);
+    assert_int_equal(bench_news(b).failure.code, ERR_NETWORK);
+    b->config_digest[0] ^= 1; /* equal tensors under another configuration */
+    bench_load(b, 2, LAYERS);
+    struct worker_news news = bench_news(b);
+    assert_int_equal(news.failure.code, ERR_MODEL);
+    assert_non_null(strstr(news.failure.text, "another configuration"));
+    b->config_digest[0] ^= 1;
+    b->manifest.digests[3][0] ^= 1;
+    bench_load(b, 2, LAYERS);
+    news = bench_news(b);
+    assert_int_equal(news.failure.code, ERR_MODEL);
+    assert_non_null(strstr(news.failure.text, "other content"));
+    b->manifest.digests[3][0] ^= 1;
+    b->manifest.n_tensors--; /* a tensor that nobody vouches for */
+    bench_load(b, 2, LAYERS);
+    assert_int_equal(bench_news(b).failure.code, ERR_MODEL);
+    b->manifest.n_tensors++;
+    zmq_send(b->steps, "x", 1, 0);
+    zmq_send(b->steps, "x", 1, ZMQ_SNDMORE);
+    zmq_send(b->steps, "y", 1, 0);
+    bench_load(b, 3, LAYERS);
+    expect_ready(b, 3);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, bench_open, bench_close)
+    const struct CMUnitTest tests[] = {
+        TEST(the_newest_load_wins),  TEST(a_stage_is_kept_for_the_next_plan),
+        TEST(a_link_may_come_later), TEST(a_dead_neighbour_does_not_block),
+        TEST(a_lost_step_is_told),   TEST(what_is_wrong_is_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,5 @@
+paceline_test(test_fmath kernels)
+paceline_test(test_philox kernels)
+paceline_test(test_rope kernels)
+paceline_test(test_token_counts stage)
+paceline_test(test_sampler stage PkgConfig::JANSSON)

@@ -1,0 +1,3 @@
+paceline_test(test_weight_file model PkgConfig::JANSSON)
+paceline_test(test_model_config model PkgConfig::JANSSON)
+paceline_test(test_manifest model)
