@@ -7,9 +7,6 @@ list(APPEND api_sources ${CMAKE_SOURCE_DIR}/coordinator/access.c
 foreach(name fake_clock fake_coordinator http_fixture)
     list(APPEND api_sources ${CMAKE_SOURCE_DIR}/tests/support/${name}.c)
 endforeach()
-if(NOT EXISTS ${CMAKE_SOURCE_DIR}/coordinator/chat_template.c)
-    list(APPEND api_sources ${CMAKE_SOURCE_DIR}/tests/support/plain_template.c)
-endif()
 add_library(api_test_support OBJECT ${api_sources})
 target_compile_definitions(api_test_support PRIVATE TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data")
 target_link_libraries(api_test_support PUBLIC text model base PkgConfig::MICROHTTPD
