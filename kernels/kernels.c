@@ -13,14 +13,15 @@ struct isa_entry {
     unsigned needs;
 };
 
-/* In ascending order: an instruction set builds on those before it. */
-static const struct isa_entry isas[] = {
+/* The last one that the machine offers is the best. */
+static const struct isa_entry isas[ISAS] = {
     [ISA_SCALAR] = {"scalar", 0},
     [ISA_AVX2] = {"avx2", CPU_AVX2},
+    [ISA_AVXVNNI] = {"avxvnni", CPU_AVX2 | CPU_AVXVNNI},
     [ISA_AVX512] = {"avx512", CPU_AVX2 | CPU_AVX512},
+    [ISA_AMX] = {"amx", CPU_AVX2 | CPU_AVX512 | CPU_AMX},
+    [ISA_NEON] = {"neon", CPU_NEON},
 };
-
-enum { ISAS = sizeof isas / sizeof *isas };
 
 static bool isa_is_offered(int isa, unsigned features)
 {
@@ -43,6 +44,16 @@ static int isa_find(const char *name)
     return -1;
 }
 
+const char *kernels_isa_name(int isa)
+{
+    return isas[isa].name;
+}
+
+bool kernels_isa_is_offered(int isa)
+{
+    return isa_is_offered(isa, cpu_features());
+}
+
 static int refuse(const char *name, bool known, unsigned features, struct err *err)
 {
     char offered[64] = "";
@@ -59,6 +70,35 @@ static int refuse(const char *name, bool known, unsigned features, struct err *e
                    name, offered);
 }
 
+/* What an instruction set has no kernel for, the one below it does. */
+static void fill(struct kernels *k, unsigned features)
+{
+    matmul_scalar_fill(&k->matmul);
+    vec_fill(&k->vec);
+#if defined(__x86_64__)
+    (void)features;
+    if (k->isa >= ISA_AVX2) {
+        matmul_avx2_fill(&k->matmul);
+        vec_avx2_fill(&k->vec);
+    }
+    if (k->isa == ISA_AVXVNNI)
+        matmul_avxvnni_fill(&k->matmul);
+    if (k->isa >= ISA_AVX512) {
+        matmul_avx512_fill(&k->matmul);
+        vec_avx512_fill(&k->vec);
+    }
+    if (k->isa == ISA_AMX)
+        matmul_amx_fill(&k->matmul);
+#elif defined(__aarch64__)
+    if (k->isa == ISA_NEON) {
+        matmul_neon_fill(&k->matmul, features);
+        vec_neon_fill(&k->vec);
+    }
+#else
+    (void)features;
+#endif
+}
+
 int kernels_select(struct kernels *k, const char *name, struct err *err)
 {
     const unsigned features = cpu_features();
@@ -71,18 +111,7 @@ int kernels_select(struct kernels *k, const char *name, struct err *err)
     memset(k, 0, sizeof *k);
     k->isa = (enum isa)isa;
     k->isa_name = isas[isa].name;
-    matmul_scalar_fill(&k->matmul);
-    vec_fill(&k->vec);
-#if defined(__x86_64__)
-    if (isa >= ISA_AVX2) {
-        matmul_avx2_fill(&k->matmul);
-        vec_avx2_fill(&k->vec);
-    }
-    if (isa >= ISA_AVX512) {
-        matmul_avx512_fill(&k->matmul);
-        vec_avx512_fill(&k->vec);
-    }
-#endif
+    fill(k, features);
     return 0;
 }
 

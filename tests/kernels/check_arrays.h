@@ -116,12 +116,11 @@ static inline void assert_same(const char *what, const struct kernels *isa, cons
 }
 
 /* The instruction sets of this machine; [0] is the reference. */
-static inline int all_kernels(struct kernels all[3])
+static inline int all_kernels(struct kernels all[ISAS])
 {
-    static const char *const names[] = {"scalar", "avx2", "avx512"};
     int n = 0;
-    for (int i = 0; i < 3; i++)
-        if (kernels_select(&all[n], names[i], NULL) == 0)
+    for (int i = 0; i < ISAS; i++)
+        if (kernels_select(&all[n], kernels_isa_name(i), NULL) == 0)
             n++;
     assert_true(n >= 1 && all[0].isa == ISA_SCALAR);
     return n;

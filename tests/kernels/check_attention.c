@@ -8,7 +8,7 @@
 
 #include <omp.h>
 
-static struct kernels all[3];
+static struct kernels all[ISAS];
 static int n_all;
 
 static const struct {

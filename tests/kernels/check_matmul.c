@@ -33,10 +33,6 @@ static const struct type_case cases[] = {
 
 enum { CASES = sizeof cases / sizeof *cases };
 
-static const char *const isa_names[] = {"scalar", "avx2", "avx512"};
-
-enum { ISAS = sizeof isa_names / sizeof *isa_names };
-
 static uint64_t first_seed = 1, seed = 1; /* of the run, and as it stands */
 
 /* xorshift64* (Vigna, arXiv:1402.6246) */
@@ -244,16 +240,17 @@ static void check_isas(const struct type_case *c, enum flavour flavour)
     omp_set_num_threads(1 + random_below(3));
     struct fence want = product_run(&p, &scalar, 0, p.tokens);
     for (int i = 0; i < ISAS; i++) {
-        if (kernels_select(&k, isa_names[i], NULL) != 0)
+        if (kernels_select(&k, kernels_isa_name(i), NULL) != 0)
             continue;
         struct fence got = product_run(&p, &k, 0, p.tokens);
-        compare(&p, isa_names[i], got.data, want.data, p.tokens);
+        compare(&p, kernels_isa_name(i), got.data, want.data, p.tokens);
         fence_free(got);
         /* A part of the batch alone gives the same bits. */
         const int first = random_below(p.tokens);
         const int some = 1 + random_below(p.tokens - first);
         got = product_run(&p, &k, first, some);
-        compare(&p, isa_names[i], got.data, (float *)want.data + (size_t)first * p.y_stride, some);
+        compare(&p, kernels_isa_name(i), got.data, (float *)want.data + (size_t)first * p.y_stride,
+                some);
         fence_free(got);
     }
     fence_free(want);
@@ -459,7 +456,7 @@ static void bench(int threads, const char *only)
             x[i] = random_float();
         for (int i = 1; i < ISAS; i++) {
             struct kernels k;
-            if (kernels_select(&k, isa_names[i], NULL) != 0)
+            if (kernels_select(&k, kernels_isa_name(i), NULL) != 0)
                 continue;
             const double one = time_product(&k, &large, a, x, 1, y);
             printf("%-6s %-8s %6d %8.1f", quant_type_name(cases[c].type),

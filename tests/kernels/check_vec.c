@@ -7,7 +7,7 @@
 #include "kernels/norm.h"
 #include "kernels/softmax.h"
 
-static struct kernels all[3];
+static struct kernels all[ISAS];
 static int n_all;
 
 /* Calls `check` for lengths from 1 on (odd ones reach the tails) and each flavour. */

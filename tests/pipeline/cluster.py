@@ -29,7 +29,7 @@ def model_path(name):
 
 
 def instruction_sets():
-    """Those of this machine, as PACELINE_ISA names them."""
+    """Those of this machine, as PACELINE_ISA names them, the best one last."""
     flags = set()
     for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("flags"):
@@ -38,8 +38,12 @@ def instruction_sets():
     found = ["scalar"]
     if {"avx2", "fma", "f16c"} <= flags:
         found.append("avx2")
+    if "avx2" in found and "avx_vnni" in flags:
+        found.append("avxvnni")
     if "avx2" in found and {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"} <= flags:
         found.append("avx512")
+    if "avx512" in found and {"amx_tile", "amx_int8"} <= flags:
+        found.append("amx")
     return found
 
 
