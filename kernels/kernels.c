@@ -70,28 +70,46 @@ static int refuse(const char *name, bool known, unsigned features, struct err *e
                    name, offered);
 }
 
+/* Products that a file has put over those of the file before carry its name. */
+static void name_products(struct matmul_kernels *k, const struct matmul_kernels *before,
+                          enum isa isa)
+{
+    for (int type = 0; type < MATMUL_SLOTS; type++)
+        k->product_isa[type] =
+            k->product[type] == before->product[type] ? before->product_isa[type] : isas[isa].name;
+}
+
+static void fill_matmul(struct kernels *k, void (*fill)(struct matmul_kernels *k), enum isa isa)
+{
+    const struct matmul_kernels before = k->matmul;
+    fill(&k->matmul);
+    name_products(&k->matmul, &before, isa);
+}
+
 /* What an instruction set has no kernel for, the one below it does. */
 static void fill(struct kernels *k, unsigned features)
 {
-    matmul_scalar_fill(&k->matmul);
+    fill_matmul(k, matmul_scalar_fill, ISA_SCALAR);
     vec_fill(&k->vec);
 #if defined(__x86_64__)
     (void)features;
     if (k->isa >= ISA_AVX2) {
-        matmul_avx2_fill(&k->matmul);
+        fill_matmul(k, matmul_avx2_fill, ISA_AVX2);
         vec_avx2_fill(&k->vec);
     }
     if (k->isa == ISA_AVXVNNI)
-        matmul_avxvnni_fill(&k->matmul);
+        fill_matmul(k, matmul_avxvnni_fill, ISA_AVXVNNI);
     if (k->isa >= ISA_AVX512) {
-        matmul_avx512_fill(&k->matmul);
+        fill_matmul(k, matmul_avx512_fill, ISA_AVX512);
         vec_avx512_fill(&k->vec);
     }
     if (k->isa == ISA_AMX)
-        matmul_amx_fill(&k->matmul);
+        fill_matmul(k, matmul_amx_fill, ISA_AMX);
 #elif defined(__aarch64__)
     if (k->isa == ISA_NEON) {
+        const struct matmul_kernels before = k->matmul;
         matmul_neon_fill(&k->matmul, features);
+        name_products(&k->matmul, &before, ISA_NEON);
         vec_neon_fill(&k->vec);
     }
 #else

@@ -11,7 +11,7 @@
 enum {
     MATMUL_GROUP = 16,      /* output rows that are interleaved */
     MATMUL_TILE_ROWS = 120, /* activation rows of a tile, at most */
-    MATMUL_SLOTS = 31       /* one for each tensor_type, by its number */
+    MATMUL_SLOTS = 40       /* one for each tensor_type, by its number */
 };
 
 /* Activation rows in signed bytes (docs/numerics.md, section 3). Strides in elements. */
@@ -39,7 +39,7 @@ struct matmul_tile {
 struct matmul_kernels {
     /* By weight type; empty for numbers that are no supported type. */
     void (*product[MATMUL_SLOTS])(const struct matmul_tile *tile);
-    const char *product_isa[MATMUL_SLOTS]; /* who filled the slot */
+    const char *product_isa[MATMUL_SLOTS]; /* who filled the slot; kernels_select() sets it */
     /* One row into groups of `group` (32 or 256) columns; `to` points at that row. */
     void (*quantise)(const float *x, int cols, int group, const struct matmul_codes *to);
     const char *quantise_isa;

@@ -35,7 +35,8 @@ struct matmul_layout {
 };
 
 /* Inline, so that a micro-kernel for one type sees constants. Against GGUF's bytes: equal, but
- * for scales of 6 bits that become bytes: Q3_K + 3.6 %, Q4_K + 2.8 %, Q5_K + 2.3 %. */
+ * for scales of 6 bits that become bytes: Q3_K + 3.6 %, Q4_K + 2.8 %, Q5_K + 2.3 %, IQ4_XS
+ * + 1.5 %, and MXFP4's scales of one byte that become two: + 5.9 %. */
 static inline struct matmul_layout matmul_layout(int type)
 {
     switch (type) {
@@ -64,6 +65,11 @@ static inline struct matmul_layout matmul_layout(int type)
         return (struct matmul_layout){256, {4, 0}, {1, 2048}, 2560, 2688, 2816, .halves = 2};
     case TENSOR_Q6_K:
         return (struct matmul_layout){256, {4, 0}, {2, 2048}, 3072, 0, 3328, .halves = 1};
+    case TENSOR_IQ4_NL: /* as Q4_0; quant_format()'s values tell what a code means */
+    case TENSOR_MXFP4:  /* its halves are bfloat16 */
+        return (struct matmul_layout){32, {4, 0}, {0, 0}, 0, 0, .block_bytes = 256, .halves = 1};
+    case TENSOR_IQ4_XS: /* scales are signed */
+        return (struct matmul_layout){256, {4, 0}, {0, 0}, 2048, 0, 2176, .halves = 1};
     default:
         return (struct matmul_layout){0};
     }

@@ -22,9 +22,9 @@ static int plane_field(struct matmul_layout l, struct matmul_plane p, const uint
     return vector[row * 4 + k % 4] >> matmul_plane_shift(l, p, k / 4) & ((1 << p.bits) - 1);
 }
 
-static float read_half(const uint8_t *from)
+static float read_scale(int type, const uint8_t *from)
 {
-    return quant_f16_to_f32((uint16_t)(from[0] | from[1] << 8));
+    return quant_scale_to_f32(type, (uint16_t)(from[0] | from[1] << 8));
 }
 
 static void scalar_unpack_row(int type, const uint8_t *block, const uint8_t *halves, int row,
@@ -35,7 +35,7 @@ static void scalar_unpack_row(int type, const uint8_t *block, const uint8_t *hal
     for (int k = 0; k < l.elements; k++) {
         const int high = plane_field(l, l.high, block, row, k);
         const int code = plane_field(l, l.low, block, row, k) | high << l.low.bits;
-        b->weights[row][k] = code - f->offset;
+        b->weights[row][k] = quant_centred(f, code);
     }
     for (int j = 0; j < b->columns / b->sub_columns && f->sub_elements; j++) {
         const int at = j / 2 * 32 + row * 2 + j % 2;
@@ -46,8 +46,8 @@ static void scalar_unpack_row(int type, const uint8_t *block, const uint8_t *hal
             b->scales[row][j] = block[l.scales + at] & 15;
         }
     }
-    b->scale[row] = read_half(halves + row * 2);
-    b->minimum[row] = f->has_minimum ? read_half(halves + 32 + row * 2) : 0;
+    b->scale[row] = read_scale(type, halves + row * 2);
+    b->minimum[row] = f->has_minimum ? read_scale(type, halves + 32 + row * 2) : 0;
 }
 
 static int dot(const int *w, const int8_t *x, int n)
@@ -208,6 +208,21 @@ static void product_q6_k(const struct matmul_tile *t)
     scalar_product(TENSOR_Q6_K, t);
 }
 
+static void product_iq4_nl(const struct matmul_tile *t)
+{
+    scalar_product(TENSOR_IQ4_NL, t);
+}
+
+static void product_iq4_xs(const struct matmul_tile *t)
+{
+    scalar_product(TENSOR_IQ4_XS, t);
+}
+
+static void product_mxfp4(const struct matmul_tile *t)
+{
+    scalar_product(TENSOR_MXFP4, t);
+}
+
 /* The scale of a group; *ret_factor is what x is multiplied by before rounding. */
 static float group_scale(const float *x, int n, float *ret_factor)
 {
@@ -262,8 +277,9 @@ void matmul_scalar_fill(struct matmul_kernels *k)
     k->product[TENSOR_Q4_K] = product_q4_k;
     k->product[TENSOR_Q5_K] = product_q5_k;
     k->product[TENSOR_Q6_K] = product_q6_k;
-    for (int type = 0; type < MATMUL_SLOTS; type++)
-        k->product_isa[type] = k->product[type] ? "scalar" : NULL;
+    k->product[TENSOR_IQ4_NL] = product_iq4_nl;
+    k->product[TENSOR_IQ4_XS] = product_iq4_xs;
+    k->product[TENSOR_MXFP4] = product_mxfp4;
     k->quantise = quantise;
     k->quantise_isa = "scalar";
 }

@@ -12,6 +12,13 @@ struct quant_type {
     struct quant_format format;
 };
 
+/* IQ4_NL's and IQ4_XS's sixteen levels: closer together near zero, as weights are. */
+static const int8_t quant_values_nl[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                           1,    13,   25,  38,  53,  69,  89,  113};
+/* E2M1, doubled, so that all are integers (OCP Microscaling Formats 1.0, section 5.3.3). */
+static const int8_t quant_values_e2m1[16] = {0, 1,  2,  3,  4,  6,  8,  12,
+                                             0, -1, -2, -3, -4, -6, -8, -12};
+
 /* Block sizes are the sums of their fields: halves (2 bytes each), packed codes, packed scales. */
 static const struct quant_type quant_types[QUANT_TYPES] = {
     [TENSOR_F32] = {"F32", 4, {1, 0, 0, false}},
@@ -27,16 +34,17 @@ static const struct quant_type quant_types[QUANT_TYPES] = {
     [TENSOR_Q4_K] = {"Q4_K", 4 + 12 + 128, {256, 32, 0, true}},
     [TENSOR_Q5_K] = {"Q5_K", 4 + 12 + 32 + 128, {256, 32, 0, true}},
     [TENSOR_Q6_K] = {"Q6_K", 128 + 64 + 16 + 2, {256, 16, 32, false}},
+    [TENSOR_IQ4_NL] = {"IQ4_NL", 2 + 16, {32, 0, 0, false, quant_values_nl}},
+    [TENSOR_IQ4_XS] = {"IQ4_XS", 4 + 4 + 128, {256, 32, 0, false, quant_values_nl}},
+    [TENSOR_MXFP4] = {"MXFP4", 1 + 16, {32, 0, 0, false, quant_values_e2m1}},
     [9] = {.name = "Q8_1"},
     [15] = {.name = "Q8_K"},
     [16] = {.name = "IQ2_XXS"},
     [17] = {.name = "IQ2_XS"},
     [18] = {.name = "IQ3_XXS"},
     [19] = {.name = "IQ1_S"},
-    [20] = {.name = "IQ4_NL"},
     [21] = {.name = "IQ3_S"},
     [22] = {.name = "IQ2_S"},
-    [23] = {.name = "IQ4_XS"},
     [24] = {.name = "I8"},
     [25] = {.name = "I16"},
     [26] = {.name = "I32"},
@@ -45,7 +53,6 @@ static const struct quant_type quant_types[QUANT_TYPES] = {
     [29] = {.name = "IQ1_M"},
     [34] = {.name = "TQ1_0"},
     [35] = {.name = "TQ2_0"},
-    [39] = {.name = "MXFP4"},
     [40] = {.name = "NVFP4"},
 };
 
@@ -146,6 +153,11 @@ float quant_bf16_to_f32(uint16_t h)
     return f;
 }
 
+float quant_scale_to_f32(int type, uint16_t scale)
+{
+    return type == TENSOR_MXFP4 ? quant_bf16_to_f32(scale) : quant_f16_to_f32(scale);
+}
+
 static uint16_t quant_read_u16(const uint8_t *from)
 {
     return (uint16_t)(from[0] | from[1] << 8);
@@ -186,6 +198,15 @@ static void quant_split_32(int type, const uint8_t *from, struct quant_block *b)
     } else {
         quant_split_nibbles(from, b->codes);
     }
+}
+
+/* The byte e stands for 2^(e - 127), halved since the values are doubled. All 256 are numbers, e =
+ * 255 too, which the OCP's document calls NaN. A bfloat16 holds 2^(e - 128) exactly: 2^-128 and
+ * 2^-127 are subnormal, bits 5 and 6 of the fraction. */
+static void quant_split_mxfp4(const uint8_t *from, struct quant_block *b)
+{
+    b->scale = (uint16_t)(from[0] < 2 ? 0x20 << from[0] : (from[0] - 1) << 7);
+    quant_split_nibbles(from + 1, b->codes);
 }
 
 /* Q2_K and Q3_K: 64 bytes; each 32 of them hold 128 elements, element 32 f + i in bits 2f, 2f+1
@@ -263,6 +284,18 @@ static void quant_split_q6_k(const uint8_t *from, struct quant_block *b)
     b->scale = quant_read_u16(from + 208);
 }
 
+/* Eight scales of 6 bits, less 32: two high bits each in 16 bits, then low nibbles in 4 bytes. */
+static void quant_split_iq4_xs(const uint8_t *from, struct quant_block *b)
+{
+    b->scale = quant_read_u16(from);
+    const int high = quant_read_u16(from + 2);
+    for (int j = 0; j < 8; j++) {
+        const int low = from[4 + j / 2] >> j % 2 * 4 & 15;
+        b->scales[j] = (int8_t)((low | (high >> 2 * j & 3) << 4) - 32);
+        quant_split_nibbles(from + 8 + 16 * j, b->codes + 32 * j);
+    }
+}
+
 void quant_split(int type, const void *block, struct quant_block *ret_block)
 {
     assert(quant_format(type));
@@ -281,24 +314,36 @@ void quant_split(int type, const void *block, struct quant_block *ret_block)
     case TENSOR_Q6_K:
         quant_split_q6_k(block, ret_block);
         break;
+    case TENSOR_IQ4_XS:
+        quant_split_iq4_xs(block, ret_block);
+        break;
+    case TENSOR_MXFP4:
+        quant_split_mxfp4(block, ret_block);
+        break;
     default:
         quant_split_32(type, block, ret_block);
     }
 }
 
-/* d · (q - offset), then + m where the format has a minimum. */
-static void quant_unpack_32(const struct quant_format *f, const struct quant_block *b, float *to)
+int quant_centred(const struct quant_format *f, int code)
 {
-    const float scale = quant_f16_to_f32(b->scale);
-    const float minimum = quant_f16_to_f32(b->minimum);
+    return f->values ? f->values[code] : code - f->offset;
+}
+
+/* d · centred code, then + m where the format has a minimum. */
+static void quant_unpack_32(int type, const struct quant_block *b, float *to)
+{
+    const struct quant_format *f = quant_format(type);
+    const float scale = quant_scale_to_f32(type, b->scale);
+    const float minimum = quant_scale_to_f32(type, b->minimum);
     for (int i = 0; i < f->elements; i++) {
-        to[i] = scale * (float)(b->codes[i] - f->offset);
+        to[i] = scale * (float)quant_centred(f, b->codes[i]);
         if (f->has_minimum)
             to[i] += minimum;
     }
 }
 
-/* (d · sc) · (q - offset), then - (dmin · m) where the format has minima. */
+/* (d · sc) · centred code, then - (dmin · m) where the format has minima. */
 static void quant_unpack_256(const struct quant_format *f, const struct quant_block *b, float *to)
 {
     const float scale = quant_f16_to_f32(b->scale);
@@ -307,7 +352,7 @@ static void quant_unpack_256(const struct quant_format *f, const struct quant_bl
         const float sub_scale = scale * (float)b->scales[j];
         const float sub_minimum = f->has_minimum ? minimum * (float)b->minima[j] : 0;
         for (int i = j * f->sub_elements; i < (j + 1) * f->sub_elements; i++) {
-            to[i] = sub_scale * (float)(b->codes[i] - f->offset);
+            to[i] = sub_scale * (float)quant_centred(f, b->codes[i]);
             if (f->has_minimum)
                 to[i] -= sub_minimum;
         }
@@ -341,6 +386,6 @@ void quant_unpack_row(int type, const void *row, float *to, int64_t cols)
         if (f->sub_elements)
             quant_unpack_256(f, &block, to + i);
         else
-            quant_unpack_32(f, &block, to + i);
+            quant_unpack_32(type, &block, to + i);
     }
 }

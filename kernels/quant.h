@@ -24,7 +24,10 @@ enum tensor_type {
     TENSOR_Q4_K = 12,
     TENSOR_Q5_K = 13,
     TENSOR_Q6_K = 14,
-    TENSOR_BF16 = 30
+    TENSOR_IQ4_NL = 20,
+    TENSOR_IQ4_XS = 23,
+    TENSOR_BF16 = 30,
+    TENSOR_MXFP4 = 39
 };
 
 /* false: the program cannot compute with this type (the name may still be known). */
@@ -46,9 +49,10 @@ struct quant_format {
     int sub_elements; /* that share scales[] and minima[]; 0: the format has no sub-blocks */
     int offset;       /* subtracted from a code: the centred weight */
     bool has_minimum;
+    const int8_t *values; /* the centred weight of each code, in place of the offset; or NULL */
 };
 struct quant_block {
-    uint16_t scale, minimum; /* halves: d, and m or dmin */
+    uint16_t scale, minimum; /* halves: d, and m or dmin. MXFP4: d as a bfloat16 */
     uint8_t codes[256];      /* not negative; Q8_0's byte plus 128 */
     int8_t scales[16];
     uint8_t minima[16];
@@ -56,6 +60,10 @@ struct quant_block {
 /* NULL for F32, F16, BF16 and unsupported types. */
 const struct quant_format *quant_format(int type);
 void quant_split(int type, const void *block, struct quant_block *ret_block);
+/* The centred weight that a code stands for. */
+int quant_centred(const struct quant_format *f, int code);
+/* quant_block's scale or minimum in float32, exactly. */
+float quant_scale_to_f32(int type, uint16_t scale);
 
 /* IEEE half and bfloat16, scalar and exact: half conversion rounds to nearest even, overflows to
  * infinity, keeps subnormals; NaN stays NaN. */

@@ -638,8 +638,6 @@ void matmul_avx2_fill(struct matmul_kernels *k)
     k->product[TENSOR_Q4_K] = product_q4_k;
     k->product[TENSOR_Q5_K] = product_q5_k;
     k->product[TENSOR_Q6_K] = product_q6_k;
-    for (int type = 0; type < MATMUL_SLOTS; type++)
-        k->product_isa[type] = k->product[type] ? "avx2" : NULL;
     k->quantise = quantise;
     k->quantise_isa = "avx2";
 }

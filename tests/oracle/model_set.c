@@ -39,7 +39,7 @@ static bool model_set_check_types(const json_t *types, bool *ret_is_float)
         const char *name = json_string_value(type);
         if (!name || !model_set_type_is_supported(name))
             return false;
-        if (name[0] == 'Q')
+        if (name[0] != 'F' && name[0] != 'B') /* F32, F16, BF16 */
             *ret_is_float = false;
     }
     return true;

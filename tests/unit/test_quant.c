@@ -19,13 +19,14 @@ struct type_case {
 };
 
 static const struct type_case cases[] = {
-    {TENSOR_F32, "F32", 1, 4},       {TENSOR_F16, "F16", 1, 2},
-    {TENSOR_BF16, "BF16", 1, 2},     {TENSOR_Q4_0, "Q4_0", 32, 18},
-    {TENSOR_Q4_1, "Q4_1", 32, 20},   {TENSOR_Q5_0, "Q5_0", 32, 22},
-    {TENSOR_Q5_1, "Q5_1", 32, 24},   {TENSOR_Q8_0, "Q8_0", 32, 34},
-    {TENSOR_Q2_K, "Q2_K", 256, 84},  {TENSOR_Q3_K, "Q3_K", 256, 110},
-    {TENSOR_Q4_K, "Q4_K", 256, 144}, {TENSOR_Q5_K, "Q5_K", 256, 176},
-    {TENSOR_Q6_K, "Q6_K", 256, 210},
+    {TENSOR_F32, "F32", 1, 4},           {TENSOR_F16, "F16", 1, 2},
+    {TENSOR_BF16, "BF16", 1, 2},         {TENSOR_Q4_0, "Q4_0", 32, 18},
+    {TENSOR_Q4_1, "Q4_1", 32, 20},       {TENSOR_Q5_0, "Q5_0", 32, 22},
+    {TENSOR_Q5_1, "Q5_1", 32, 24},       {TENSOR_Q8_0, "Q8_0", 32, 34},
+    {TENSOR_Q2_K, "Q2_K", 256, 84},      {TENSOR_Q3_K, "Q3_K", 256, 110},
+    {TENSOR_Q4_K, "Q4_K", 256, 144},     {TENSOR_Q5_K, "Q5_K", 256, 176},
+    {TENSOR_Q6_K, "Q6_K", 256, 210},     {TENSOR_IQ4_NL, "IQ4_NL", 32, 18},
+    {TENSOR_IQ4_XS, "IQ4_XS", 256, 136}, {TENSOR_MXFP4, "MXFP4", 32, 17},
 };
 
 static void *read_file(const char *name, size_t *ret_size)
@@ -87,10 +88,10 @@ static void test_types(void **state)
         assert_int_equal(quant_row_bytes(cases[c].type, 512),
                          512 / cases[c].elements * cases[c].bytes);
     }
-    assert_string_equal(quant_type_name(20), "IQ4_NL");
-    assert_false(quant_type_is_supported(20));
-    assert_int_equal(quant_block_elements(20), 0);
-    assert_int_equal(quant_row_bytes(20, 256), 0);
+    assert_string_equal(quant_type_name(40), "NVFP4");
+    assert_false(quant_type_is_supported(40));
+    assert_int_equal(quant_block_elements(40), 0);
+    assert_int_equal(quant_row_bytes(40, 256), 0);
     const int unknown[] = {-1, 4, 5, 31, 36, 41, 99, 1 << 30};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
         assert_null(quant_type_name(unknown[i]));
