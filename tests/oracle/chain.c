@@ -34,7 +34,7 @@ void chain_open(struct chain *c, const struct chain_model *m, const char *isa, i
     c->limits = (struct batch_limits){
         .max_rows = CHAIN_ROWS,
         .max_sequences = CHAIN_SLOTS,
-        .max_outputs = BATCH_LOGIT_ROWS,
+        .max_outputs = BATCH_LOGIT_ROWS + CHAIN_SLOTS,
         .max_context = CHAIN_CONTEXT,
         .kv_blocks = CHAIN_SLOTS * CHAIN_TABLE,
         .vocabulary = (uint32_t)m->config.vocabulary_size,

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { CHAIN_STAGES = 32, CHAIN_SLOTS = 6, CHAIN_ROWS = 320 };
+enum { CHAIN_STAGES = 32, CHAIN_SLOTS = 8, CHAIN_ROWS = 352 };
 
 struct chain_model {
     struct weight_file *file;
