@@ -26,6 +26,13 @@ struct source {
     const struct expanded *e;
 };
 
+/* Fields share vectors of the planes. A compiler that keeps these for later spills its registers:
+ * beyond here it shall load again. */
+always_inline void load_again(void)
+{
+    __asm__ volatile("" ::: "memory");
+}
+
 always_inline int8x16_t source_codes(int type, bool planes, const struct source *s, int b, int j,
                                      int i, int h)
 {
@@ -78,6 +85,8 @@ always_inline void sub_block(int type, bool planes, int rows, const struct sourc
             four[r] = vld1q_s8(x + (size_t)r * stride + i * 4);
 #pragma GCC unroll 4
         for (int h = 0; h < 4; h++) {
+            if (planes)
+                load_again();
             const int8x16_t w0 = source_codes(type, planes, s, b, j, i, h);
             const int8x16_t w1 = source_codes(type, planes, s, b, j, i + 1, h);
             const int8x16_t w2 = source_codes(type, planes, s, b, j, i + 2, h);
@@ -190,11 +199,13 @@ always_inline void expand_block(int type, struct packed_block from, int b, struc
 #pragma GCC unroll 16
     for (int j = 0; j < elements / type_sub_columns(type); j++)
 #pragma GCC unroll 8
-        for (int i = 0; i < vectors; i++)
+        for (int i = 0; i < vectors; i++) {
+            load_again();
 #pragma GCC unroll 4
             for (int h = 0; h < 4; h++)
                 vst1q_s8(e->codes[b * (elements / 4) + j * vectors + i] + h * 16,
                          block_codes(type, from.planes, j, i, h));
+        }
     expand_scales(type, from, b, e);
 }
 
