@@ -37,7 +37,7 @@ always_inline int8x16_t source_codes(int type, bool planes, const struct source 
                                      int i, int h)
 {
     if (planes)
-        return block_codes(type, s->packed.planes, j, i, h);
+        return block_codes(type, s->packed, j, i, h);
     const int vectors = type_sub_columns(type) / 4, elements = matmul_layout(type).elements;
     return vld1q_s8(s->e->codes[b * (elements / 4) + j * vectors + i] + h * 16);
 }
@@ -56,16 +56,14 @@ always_inline int16x8_t source_minima(int type, bool planes, const struct source
                   : vld1q_s16(s->e->minima[b * (128 / type_sub_columns(type)) + j] + h * 8);
 }
 
-always_inline float32x4_t source_d(bool planes, const struct source *s, int b, int h)
+always_inline float32x4_t source_d(int type, bool planes, const struct source *s, int b, int h)
 {
-    return planes ? load_halves(s->packed.halves, h) : vld1q_f32(s->e->d[b] + h * 4);
+    return planes ? block_d(type, s->packed, h) : vld1q_f32(s->e->d[b] + h * 4);
 }
 
 always_inline float32x4_t source_m(int type, bool planes, const struct source *s, int b, int h)
 {
-    if (!type_has_minimum(type))
-        return vdupq_n_f32(0);
-    return planes ? load_halves(s->packed.halves + 32, h) : vld1q_f32(s->e->m[b] + h * 4);
+    return planes ? block_m(type, s->packed, h) : vld1q_f32(s->e->m[b] + h * 4);
 }
 
 /* sum = the centred product of sub-block j and x; sums: of x's sub-block j. */
@@ -166,7 +164,7 @@ always_inline void add_block(int type, bool planes, int rows, const struct sourc
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int h = 0; h < 4; h++)
-            finish(type, source_d(planes, s, b, h), source_m(type, planes, s, b, h),
+            finish(type, source_d(type, planes, s, b, h), source_m(type, planes, s, b, h),
                    x->scales[(size_t)r * x->scale_stride + (size_t)at], total[r][h],
                    minima_sum(type, planes, s, b, sums[r], h), to + r * MATMUL_GROUP + h * 4);
 }
@@ -204,7 +202,7 @@ always_inline void expand_block(int type, struct packed_block from, int b, struc
 #pragma GCC unroll 4
             for (int h = 0; h < 4; h++)
                 vst1q_s8(e->codes[b * (elements / 4) + j * vectors + i] + h * 16,
-                         block_codes(type, from.planes, j, i, h));
+                         block_codes(type, from, j, i, h));
         }
     expand_scales(type, from, b, e);
 }
@@ -212,7 +210,7 @@ always_inline void expand_block(int type, struct packed_block from, int b, struc
 always_inline void tile(int type, int rows, const struct expanded *e, int first, int blocks,
                         const struct matmul_codes *x, float *to)
 {
-    const struct source s = {{NULL, NULL}, e};
+    const struct source s = {.e = e};
     for (int b = 0; b < blocks; b++)
         add_block(type, false, rows, &s, b, first + b, x, to);
 }
@@ -303,6 +301,21 @@ static void product_q6_k(const struct matmul_tile *t)
     product(TENSOR_Q6_K, t);
 }
 
+static void product_iq4_nl(const struct matmul_tile *t)
+{
+    product(TENSOR_IQ4_NL, t);
+}
+
+static void product_iq4_xs(const struct matmul_tile *t)
+{
+    product(TENSOR_IQ4_XS, t);
+}
+
+static void product_mxfp4(const struct matmul_tile *t)
+{
+    product(TENSOR_MXFP4, t);
+}
+
 /* ---- F32, F16, BF16: one fma per column, no blocks ---- */
 
 always_inline float32x4_t load_floats(int type, const uint8_t *from, int h)
@@ -311,7 +324,7 @@ always_inline float32x4_t load_floats(int type, const uint8_t *from, int h)
         return vreinterpretq_f32_u8(vld1q_u8(from + h * 16));
     if (type == TENSOR_F16)
         return load_halves(from, h);
-    return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(from + h * 8)), 16));
+    return load_bfloats(from, h);
 }
 
 always_inline void plain_tile(int type, int rows, const struct matmul_tile *t, int g, int row)
@@ -446,8 +459,9 @@ void matmul_neon_fill(struct matmul_kernels *k, unsigned features)
     k->product[TENSOR_Q4_K] = product_q4_k;
     k->product[TENSOR_Q5_K] = product_q5_k;
     k->product[TENSOR_Q6_K] = product_q6_k;
-    for (int type = 0; type < MATMUL_SLOTS; type++)
-        k->product_isa[type] = k->product[type] ? "neon" : NULL;
+    k->product[TENSOR_IQ4_NL] = product_iq4_nl;
+    k->product[TENSOR_IQ4_XS] = product_iq4_xs;
+    k->product[TENSOR_MXFP4] = product_mxfp4;
     k->quantise = quantise;
     k->quantise_isa = "neon";
     (void)features;

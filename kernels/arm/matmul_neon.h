@@ -25,6 +25,7 @@ struct expanded {
 /* One block, where it is packed. */
 struct packed_block {
     const uint8_t *planes, *halves;
+    int8x16_t values; /* what a code stands for, where the format has a table */
 };
 
 /* What the centred product lacks when codes are not centred: offset · sum of activations. */
@@ -42,6 +43,11 @@ always_inline int type_offset(int type)
     default:
         return 0; /* Q8_0 too: its codes are made signed */
     }
+}
+
+always_inline int type_has_values(int type)
+{
+    return type == TENSOR_IQ4_NL || type == TENSOR_IQ4_XS || type == TENSOR_MXFP4;
 }
 
 always_inline int type_has_minimum(int type)
@@ -81,12 +87,13 @@ always_inline int8x16_t load_codes(int type, const uint8_t *planes, int first, i
 
 /* Codes of vector i of sub-block j. Blocks of 32 have one sub-block, but their fields change within
  * it; in super-blocks runs are 8 vectors, and a sub-block of 16 columns is half of one. */
-always_inline int8x16_t block_codes(int type, const uint8_t *planes, int j, int i, int h)
+always_inline int8x16_t block_codes(int type, struct packed_block from, int j, int i, int h)
 {
-    const int vectors = type_sub_columns(type) / 4;
-    if (matmul_layout(type).elements == 32)
-        return load_codes(type, planes, i, 0, h);
-    return load_codes(type, planes, j * vectors / 8 * 8, j * vectors % 8 + i, h);
+    const int vector = j * (type_sub_columns(type) / 4) + i;
+    const int8x16_t codes = matmul_layout(type).elements == 32
+                                ? load_codes(type, from.planes, vector, 0, h)
+                                : load_codes(type, from.planes, vector / 8 * 8, vector % 8, h);
+    return type_has_values(type) ? vqtbl1q_s8(from.values, vreinterpretq_u8_s8(codes)) : codes;
 }
 
 /* Scales of sub-blocks 2j and 2j + 1, a pair for each of the register's rows. */
@@ -114,10 +121,25 @@ always_inline int32x4_t one_of_pairs(int16x8_t pairs, int which)
     return vshrq_n_s32(which ? both : vshlq_n_s32(both, 16), 16);
 }
 
-/* Sixteen halves, register h. */
+/* Of sixteen numbers of 16 bits, those of register h. */
 always_inline float32x4_t load_halves(const uint8_t *from, int h)
 {
     return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(from + h * 8)));
+}
+
+always_inline float32x4_t load_bfloats(const uint8_t *from, int h)
+{
+    return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(from + h * 8)), 16));
+}
+
+always_inline float32x4_t block_d(int type, struct packed_block from, int h)
+{
+    return type == TENSOR_MXFP4 ? load_bfloats(from.halves, h) : load_halves(from.halves, h);
+}
+
+always_inline float32x4_t block_m(int type, struct packed_block from, int h)
+{
+    return type_has_minimum(type) ? load_halves(from.halves + 32, h) : vdupq_n_f32(0);
 }
 
 /* sums += minima · sums of activations, for sub-blocks 2j and 2j + 1; even and odd rows apart. */
@@ -169,7 +191,9 @@ always_inline struct packed_block find_block(int type, int cols, const uint8_t *
     const struct matmul_layout l = matmul_layout(type);
     const size_t all = (size_t)(cols / l.elements) * (size_t)l.block_bytes;
     return (struct packed_block){group + (size_t)at * (size_t)l.block_bytes,
-                                 group + all + (size_t)at * (size_t)l.halves * 32};
+                                 group + all + (size_t)at * (size_t)l.halves * 32,
+                                 type_has_values(type) ? vld1q_s8(quant_format(type)->values)
+                                                       : vdupq_n_s8(0)};
 }
 
 /* All of block b of a chunk but its codes. */
@@ -182,9 +206,8 @@ always_inline void expand_scales(int type, struct packed_block from, int b, stru
             if (type_has_minimum(type))
                 vst1q_s16(e->minima[b * pairs + j] + h * 8, block_minima(type, from.planes, j, h));
         }
-        vst1q_f32(e->d[b] + h * 4, load_halves(from.halves, h));
-        if (type_has_minimum(type))
-            vst1q_f32(e->m[b] + h * 4, load_halves(from.halves + 32, h));
+        vst1q_f32(e->d[b] + h * 4, block_d(type, from, h));
+        vst1q_f32(e->m[b] + h * 4, block_m(type, from, h));
     }
 }
 
