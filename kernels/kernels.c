@@ -72,44 +72,44 @@ static int refuse(const char *name, bool known, unsigned features, struct err *e
 
 /* Products that a file has put over those of the file before carry its name. */
 static void name_products(struct matmul_kernels *k, const struct matmul_kernels *before,
-                          enum isa isa)
+                          const char *name)
 {
     for (int type = 0; type < MATMUL_SLOTS; type++)
         k->product_isa[type] =
-            k->product[type] == before->product[type] ? before->product_isa[type] : isas[isa].name;
+            k->product[type] == before->product[type] ? before->product_isa[type] : name;
 }
 
-static void fill_matmul(struct kernels *k, void (*fill)(struct matmul_kernels *k), enum isa isa)
+static void fill_matmul(struct kernels *k, void (*fill)(struct matmul_kernels *k), const char *name)
 {
     const struct matmul_kernels before = k->matmul;
     fill(&k->matmul);
-    name_products(&k->matmul, &before, isa);
+    name_products(&k->matmul, &before, name);
 }
 
 /* What an instruction set has no kernel for, the one below it does. */
 static void fill(struct kernels *k, unsigned features)
 {
-    fill_matmul(k, matmul_scalar_fill, ISA_SCALAR);
+    fill_matmul(k, matmul_scalar_fill, isas[ISA_SCALAR].name);
     vec_fill(&k->vec);
 #if defined(__x86_64__)
     (void)features;
     if (k->isa >= ISA_AVX2) {
-        fill_matmul(k, matmul_avx2_fill, ISA_AVX2);
+        fill_matmul(k, matmul_avx2_fill, isas[ISA_AVX2].name);
         vec_avx2_fill(&k->vec);
     }
     if (k->isa == ISA_AVXVNNI)
-        fill_matmul(k, matmul_avxvnni_fill, ISA_AVXVNNI);
+        fill_matmul(k, matmul_avxvnni_fill, isas[ISA_AVXVNNI].name);
     if (k->isa >= ISA_AVX512) {
-        fill_matmul(k, matmul_avx512_fill, ISA_AVX512);
+        fill_matmul(k, matmul_avx512_fill, isas[ISA_AVX512].name);
         vec_avx512_fill(&k->vec);
     }
     if (k->isa == ISA_AMX)
-        fill_matmul(k, matmul_amx_fill, ISA_AMX);
+        fill_matmul(k, matmul_amx_fill, isas[ISA_AMX].name);
 #elif defined(__aarch64__)
     if (k->isa == ISA_NEON) {
-        const struct matmul_kernels before = k->matmul;
-        matmul_neon_fill(&k->matmul, features);
-        name_products(&k->matmul, &before, ISA_NEON);
+        fill_matmul(k, matmul_neon_fill, isas[ISA_NEON].name);
+        if (features & CPU_I8MM)
+            fill_matmul(k, matmul_i8mm_fill, "i8mm");
         vec_neon_fill(&k->vec);
     }
 #else

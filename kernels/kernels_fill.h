@@ -11,7 +11,8 @@ void matmul_avx2_fill(struct matmul_kernels *k);
 void matmul_avxvnni_fill(struct matmul_kernels *k);
 void matmul_avx512_fill(struct matmul_kernels *k);
 void matmul_amx_fill(struct matmul_kernels *k);
-void matmul_neon_fill(struct matmul_kernels *k, unsigned features); /* enum cpu_feature */
+void matmul_neon_fill(struct matmul_kernels *k);
+void matmul_i8mm_fill(struct matmul_kernels *k); /* over those of NEON */
 
 void vec_fill(struct vec_kernels *k);
 void vec_avx2_fill(struct vec_kernels *k);

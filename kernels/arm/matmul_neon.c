@@ -8,7 +8,6 @@
  * One activation row reads the packed planes directly; more of them first expand a group × 512
  * columns to bytes. */
 #include "kernels/arm/matmul_neon.h"
-#include "kernels/cpu_features.h"
 #include "kernels/kernels_fill.h"
 
 #include <math.h>
@@ -25,13 +24,6 @@ struct source {
     struct packed_block packed;
     const struct expanded *e;
 };
-
-/* Fields share vectors of the planes. A compiler that keeps these for later spills its registers:
- * beyond here it shall load again. */
-always_inline void load_again(void)
-{
-    __asm__ volatile("" ::: "memory");
-}
 
 always_inline int8x16_t source_codes(int type, bool planes, const struct source *s, int b, int j,
                                      int i, int h)
@@ -444,7 +436,14 @@ static void quantise(const float *x, int cols, int group, const struct matmul_co
     }
 }
 
-void matmul_neon_fill(struct matmul_kernels *k, unsigned features)
+void matmul_neon_row(int type, const struct matmul_tile *t)
+{
+    struct matmul_kernels k = {0};
+    matmul_neon_fill(&k);
+    k.product[type](t);
+}
+
+void matmul_neon_fill(struct matmul_kernels *k)
 {
     k->product[TENSOR_F32] = product_f32;
     k->product[TENSOR_F16] = product_f16;
@@ -464,5 +463,4 @@ void matmul_neon_fill(struct matmul_kernels *k, unsigned features)
     k->product[TENSOR_MXFP4] = product_mxfp4;
     k->quantise = quantise;
     k->quantise_isa = "neon";
-    (void)features;
 }

@@ -28,6 +28,13 @@ struct packed_block {
     int8x16_t values; /* what a code stands for, where the format has a table */
 };
 
+/* Fields share vectors of the planes. A compiler that keeps these for later spills its registers:
+ * beyond here it shall load again. */
+always_inline void load_again(void)
+{
+    __asm__ volatile("" ::: "memory");
+}
+
 /* What the centred product lacks when codes are not centred: offset · sum of activations. */
 always_inline int type_offset(int type)
 {
@@ -211,9 +218,7 @@ always_inline void expand_scales(int type, struct packed_block from, int b, stru
     }
 }
 
-/* One activation row, by the dot product: matmul_neon.c. */
+/* A quantised product with the dot product alone: for one row the matrix product gains nothing. */
 void matmul_neon_row(int type, const struct matmul_tile *t);
-/* Many rows, by the matrix product of ARMv8.6. */
-void matmul_i8mm_fill(struct matmul_kernels *k);
 
 #endif
