@@ -1,5 +1,6 @@
 /* check_attention.c - attention: one row at a time, chunks, batches, threads and instruction sets
- * give equal bits; the reference against double precision. --bench times it. */
+ * give equal bits; the reference against double precision. --bench times it; --every N takes one
+ * shape of N, for emulated processors. */
 #include "check_arrays.h"
 
 #include "base/clock.h"
@@ -10,6 +11,7 @@
 
 static struct kernels all[ISAS];
 static int n_all;
+static int every = 1;
 
 static const struct {
     int heads, kv_heads, head_dim;
@@ -198,14 +200,14 @@ static void check_shape(int shape, enum kv_type type, enum flavour flavour)
 
 static void test_same_bits(void **state)
 {
-    for (int i = 0; i < SHAPES; i++) {
+    for (int i = 0; i < SHAPES; i += every) {
         check_shape(i, i % 3 ? KV_F16 : KV_F32, ORDINARY);
     }
 }
 
 static void test_same_bits_of_extremes(void **state)
 {
-    for (int i = 0; i < SHAPES; i += 3) {
+    for (int i = 0; i < SHAPES; i += 3 * every) {
         check_shape(i, KV_F16, WIDE);
         check_shape(i + 1, KV_F32, ANY_BITS);
     }
@@ -264,7 +266,7 @@ static void exact_head(const struct setup *s, int sequence, int position, int he
 static void test_within_rounding_of_double(void **state)
 {
     omp_set_num_threads(2);
-    for (int shape = 0; shape < SHAPES; shape++) {
+    for (int shape = 0; shape < SHAPES; shape += every) {
         struct setup s;
         float *out[SEQUENCES];
         setup_init(&s, shape, shape % 2 ? KV_F32 : KV_F16, ORDINARY);
@@ -329,6 +331,8 @@ int main(int argc, char **argv)
     n_all = all_kernels(all);
     if (argc > 1 && strcmp(argv[1], "--bench") == 0)
         return bench(argc > 2 ? atoi(argv[2]) : 2000);
+    if (argc > 2 && strcmp(argv[1], "--every") == 0)
+        every = atoi(argv[2]) > 0 ? atoi(argv[2]) : 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_same_bits_of_extremes),

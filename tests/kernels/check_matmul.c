@@ -35,6 +35,7 @@ static const struct type_case cases[] = {
 enum { CASES = sizeof cases / sizeof *cases };
 
 static uint64_t first_seed = 1, seed = 1; /* of the run, and as it stands */
+static int repeats = 12;                  /* of each type and flavour */
 
 /* xorshift64* (Vigna, arXiv:1402.6246) */
 static uint32_t random_bits(void)
@@ -264,7 +265,7 @@ static void test_isas_equal_scalar(void **state)
 {
     for (int c = 0; c < CASES; c++)
         for (int flavour = 0; flavour < FLAVOURS; flavour++)
-            for (int i = 0; i < 12; i++)
+            for (int i = 0; i < repeats; i++)
                 check_isas(&cases[c], (enum flavour)flavour);
 }
 
@@ -489,6 +490,8 @@ int main(int argc, char **argv)
     }
     if (argc > 2 && strcmp(argv[1], "--seed") == 0)
         first_seed = seed = strtoull(argv[2], NULL, 10) | 1;
+    if (argc > 2 && strcmp(argv[1], "--repeats") == 0)
+        repeats = atoi(argv[2]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_select),
         cmocka_unit_test(test_packed_size_is_close_to_gguf),
