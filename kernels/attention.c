@@ -108,8 +108,20 @@ void kv_write(const struct kernels *k, const struct attention_shape *shape, void
     }
 }
 
+static int tile_blocks(const struct job *j, const struct tile *t)
+{
+    return j->rows[t->first_row + t->n_rows - 1].position / KV_BLOCK_TOKENS + 1;
+}
+
+static void prefetch(const char *from, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch(from + i);
+}
+
 /* One block of one tile: partial results of its rows from `first` on, those that see the block.
- * q: [queries of the tile, head_dim]; s: scratch, [queries, 64]. */
+ * Memory is read ahead by one product: the values during q · keys, and during w · values the keys
+ * of the block behind. q: [queries of the tile, head_dim]; s: scratch, [queries, 64]. */
 static void block_partial(const struct job *j, const struct tile *t, int kv_head, int b, int first,
                           const float *q, float *s, struct partial to)
 {
@@ -122,7 +134,11 @@ static void block_partial(const struct job *j, const struct tile *t, int kv_head
     bool f16 = shape->kv_type == KV_F16;
     int from = first * group, n_q = t->n_rows * group - from;
 
+    prefetch(values, kv_head_bytes(shape));
     (f16 ? v->scores_f16 : v->scores_f32)(s, q + from * dim, keys, n_q, dim, shape->scale);
+    if (b + 1 < tile_blocks(j, t))
+        prefetch(kv_keys(shape, j->kv + rows[0].blocks[b + 1] * j->block_stride, kv_head),
+                 kv_head_bytes(shape));
     /* Rows see the block's positions up to their own; rows that see all of it go together. */
     for (int r = first; r < t->n_rows;) {
         int n = rows[r].position - b * KV_BLOCK_TOKENS + 1;
@@ -141,11 +157,6 @@ static int tile_first_row(const struct job *j, const struct tile *t, int b)
 {
     int unseen = b * KV_BLOCK_TOKENS - j->rows[t->first_row].position;
     return unseen > 0 ? unseen : 0;
-}
-
-static int tile_blocks(const struct job *j, const struct tile *t)
-{
-    return j->rows[t->first_row + t->n_rows - 1].position / KV_BLOCK_TOKENS + 1;
 }
 
 /* The rows' queries of this KV head, together: [n_rows × group, head_dim]. */

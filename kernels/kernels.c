@@ -96,6 +96,7 @@ static void fill(struct kernels *k, unsigned features)
     if (k->isa >= ISA_AVX2) {
         fill_matmul(k, matmul_avx2_fill, isas[ISA_AVX2].name);
         vec_avx2_fill(&k->vec);
+        attention_avx2_fill(&k->vec);
     }
     if (k->isa == ISA_AVXVNNI)
         fill_matmul(k, matmul_avxvnni_fill, isas[ISA_AVXVNNI].name);

@@ -16,6 +16,7 @@ void matmul_i8mm_fill(struct matmul_kernels *k); /* over those of NEON */
 
 void vec_fill(struct vec_kernels *k);
 void vec_avx2_fill(struct vec_kernels *k);
+void attention_avx2_fill(struct vec_kernels *k);
 void vec_avx512_fill(struct vec_kernels *k);
 void vec_neon_fill(struct vec_kernels *k);
 
