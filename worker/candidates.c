@@ -1,6 +1,10 @@
 /* candidates.c - see candidates.h. */
 #include "worker/candidates.h"
 
+#include "kernels/fmath.h"
+#include "kernels/softmax.h"
+
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,29 +38,58 @@ static int level_of(float scaled)
     return level < CANDIDATES_LEVELS - 1 ? (int)level : CANDIDATES_LEVELS - 1;
 }
 
+static float scaled_of(uint32_t depth)
+{
+    float scaled;
+    memcpy(&scaled, &depth, sizeof scaled);
+    return -scaled;
+}
+
+static uint32_t depth_of(float scaled)
+{
+    uint32_t depth;
+    scaled = fabsf(scaled);
+    memcpy(&depth, &scaled, sizeof depth);
+    return depth;
+}
+
 static void count_levels(struct candidates *c)
 {
     memset(c->counts, 0, sizeof c->counts);
     memset(c->masses, 0, sizeof c->masses);
-    for (int i = 0; i < c->vocabulary; i++) {
-        int level = level_of(c->scaled[i]);
+    for (int i = 0; i < c->n; i++) {
+        int level = level_of(scaled_of(c->list[i].depth));
         c->counts[level]++;
-        c->masses[level] += (double)c->weights[i];
+        c->masses[level] += (double)c->weights[c->list[i].token];
     }
 }
 
-/* Tokens of levels up to `deepest` that pass min_p, in ascending order. */
-static void collect(struct candidates *c, int deepest, float least_weight)
+/* Tokens from `least` (above -inf) on that pass min_p, in ascending order. Blocks without any are
+ * passed over; in the others most tokens fail, at random places, so nothing branches on them. */
+static void collect(struct candidates *c, float least, float least_weight)
 {
-    c->n = 0;
-    for (int i = 0; i < c->vocabulary; i++) {
-        float scaled = c->scaled[i];
-        if (level_of(scaled) > deepest || c->weights[i] < least_weight || scaled == -INFINITY)
+    int n = 0;
+    for (int first = 0; first < c->vocabulary; first += SOFTMAX_BLOCK) {
+        if (!(c->maxima[first / SOFTMAX_BLOCK] >= least))
             continue;
-        scaled = fabsf(scaled);
-        memcpy(&c->list[c->n].depth, &scaled, sizeof scaled);
-        c->list[c->n++].token = (uint32_t)i;
+        int end = c->vocabulary - first < SOFTMAX_BLOCK ? c->vocabulary : first + SOFTMAX_BLOCK;
+        for (int i = first; i < end; i++) {
+            c->list[n] = (struct candidate){depth_of(c->scaled[i]), (uint32_t)i};
+            n += (c->scaled[i] >= least) & (c->weights[i] >= least_weight);
+        }
     }
+    c->n = n;
+}
+
+/* Drops what is deeper than a level, keeping the order. */
+static void drop_below(struct candidates *c, int deepest)
+{
+    int n = 0;
+    for (int i = 0; i < c->n; i++) {
+        c->list[n] = c->list[i];
+        n += level_of(scaled_of(c->list[i].depth)) <= deepest;
+    }
+    c->n = n;
 }
 
 /* Stable, by depth: equal ones stay in ascending order of token. */
@@ -115,42 +148,111 @@ static bool cut_at_mass(struct candidates *c, double enough, double *ret_sum)
     return false;
 }
 
-/* top_p alone: looks as deep as the levels' masses suggest, and deeper until it is enough. */
-static double select_by_mass(struct candidates *c, double enough)
+/* Keeps as many levels of the list as have `enough` tokens. */
+static void narrow_to_count(struct candidates *c, int enough)
 {
+    if (c->n <= 2 * enough)
+        return;
+    count_levels(c);
     int deepest = 0;
-    double mass = c->masses[0], sum;
+    uint32_t seen = c->counts[0];
+    while (seen < (uint32_t)enough && deepest < CANDIDATES_LEVELS - 1)
+        seen += c->counts[++deepest];
+    drop_below(c, deepest);
+}
+
+/* Keeps as many levels of the list as seem to have `enough` mass, and one more, since sums in
+ * another order differ by roundings. false: the list has not enough. */
+static bool narrow_to_mass(struct candidates *c, double enough)
+{
+    count_levels(c);
+    int deepest = 0;
+    double mass = c->masses[0];
     while (mass < enough && deepest < CANDIDATES_LEVELS - 1)
         mass += c->masses[++deepest];
-    for (;;) {
-        collect(c, deepest, 0.0f);
+    if (mass < enough)
+        return false;
+    if (deepest + 1 < CANDIDATES_LEVELS)
+        drop_below(c, deepest + 1);
+    return true;
+}
+
+/* top_p alone: looks ever deeper until it is enough. */
+static double select_by_mass(struct candidates *c, double enough)
+{
+    double sum;
+    for (float least = -2.0f;; least *= 2.0f) {
+        const bool is_all = least < -128.0f;
+        collect(c, is_all ? -FLT_MAX : least, 0.0f);
+        if (!narrow_to_mass(c, enough) && !is_all)
+            continue;
         sort(c);
-        if (cut_at_mass(c, enough, &sum) || deepest == CANDIDATES_LEVELS - 1)
+        if (cut_at_mass(c, enough, &sum))
             return sum;
-        deepest = deepest + 4 < CANDIDATES_LEVELS ? deepest + 4 : CANDIDATES_LEVELS - 1;
+        if (is_all)
+            break;
     }
+    /* No prefix has enough: all stay, in order. */
+    collect(c, -FLT_MAX, 0.0f);
+    sort(c);
+    cut_at_mass(c, enough, &sum);
+    return sum;
+}
+
+/* More tokens than blocks are wanted: looks ever deeper until it finds so many. */
+static void collect_many(struct candidates *c, int wanted)
+{
+    c->n = 0;
+    for (float least = -2.0f; c->n < wanted && least >= -128.0f; least *= 2.0f)
+        collect(c, least, 0.0f);
+    if (c->n < wanted)
+        collect(c, -FLT_MAX, 0.0f);
+}
+
+/* The k-th largest of the blocks' maxima: at least k tokens are not below it. */
+static float largest_maximum(struct candidates *c, const float *maxima, int blocks, int k)
+{
+    for (int b = 0; b < blocks; b++)
+        c->list[b] = (struct candidate){depth_of(maxima[b]), (uint32_t)b};
+    c->n = blocks;
+    sort(c);
+    return scaled_of(c->list[k - 1].depth);
+}
+
+float candidates_least(struct candidates *c, const float *maxima,
+                       const struct candidates_limits *limits)
+{
+    int blocks = (c->vocabulary + SOFTMAX_BLOCK - 1) / SOFTMAX_BLOCK;
+    float by_count = -INFINITY, by_weight = -INFINITY;
+    if (limits->top_k > 0 && limits->top_k <= blocks)
+        by_count = largest_maximum(c, maxima, blocks, limits->top_k);
+    /* exp is accurate, but nothing says that it never falls: a margin of many ulp. */
+    if (limits->min_p > 0.0f)
+        by_weight = (float)fmath_log((double)fminf(limits->min_p, 1.0f)) - 0.001f;
+    /* Where min_p may refuse some of the k, later ones may follow. */
+    return by_count > by_weight + 0.002f ? by_count : by_weight;
 }
 
 double candidates_select(struct candidates *c, const float *scaled, const float *weights,
-                         double total, const struct candidates_limits *limits)
+                         const float *maxima, float least, double total,
+                         const struct candidates_limits *limits)
 {
     c->scaled = scaled;
     c->weights = weights;
+    c->maxima = maxima;
     /* The largest has weight 1 and always stays. */
     float least_weight = limits->min_p < 1.0f ? limits->min_p : 1.0f;
     bool top_k = limits->top_k > 0 && limits->top_k < c->vocabulary;
     bool top_p = limits->top_p < 1.0f;
-    count_levels(c);
     if (!top_k && !(least_weight > 0.0f))
         return select_by_mass(c, (double)limits->top_p * total);
 
-    int deepest = CANDIDATES_LEVELS - 1;
-    if (top_k && !(least_weight > 0.0f)) {
-        uint32_t seen = c->counts[0];
-        for (deepest = 0; deepest < CANDIDATES_LEVELS - 1 && seen < (uint32_t)limits->top_k;)
-            seen += c->counts[++deepest];
-    }
-    collect(c, deepest, least_weight);
+    if (least > -INFINITY)
+        collect(c, least, least_weight);
+    else
+        collect_many(c, limits->top_k);
+    if (top_k)
+        narrow_to_count(c, limits->top_k);
     sort(c);
     if (top_k && c->n > limits->top_k)
         c->n = limits->top_k;

@@ -11,6 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* From so many logits on, their exponentials are worth waking the threads. */
+#define PARALLEL_VOCABULARY 32768
+
 /* How the last token was chosen. */
 enum choice_kind { CHOICE_GREEDY, CHOICE_WHOLE, CHOICE_CANDIDATES };
 
@@ -19,11 +22,14 @@ struct sampler {
     int vocabulary;
     uint32_t max_sequences;
     struct token_counts *counts; /* [max_sequences] */
-    float *scaled, *weights;     /* [vocabulary] */
-    float *block_sums;           /* of weights, [blocks of SOFTMAX_BLOCK] */
-    double *adjusted;            /* [vocabulary], valid where touched */
-    bool *is_touched;            /* [vocabulary] */
-    uint32_t *touched;           /* [vocabulary], the first n_touched */
+    float *scaled, *weights;     /* [vocabulary], valid in blocks that were weighed */
+    /* Of blocks of SOFTMAX_BLOCK ids: sums of weights; maxima of the raw logits, and of the scaled
+     * ones, by which most blocks are passed over without a look at their elements. */
+    float *block_sums, *raw_maxima, *maxima;
+    bool *is_touched_block;
+    double *adjusted;  /* [vocabulary], valid where touched */
+    bool *is_touched;  /* [vocabulary] */
+    uint32_t *touched; /* [vocabulary], the first n_touched */
     int n_touched;
     struct candidates candidates;
     enum choice_kind last;
@@ -48,22 +54,26 @@ size_t sampler_memory(int vocabulary, uint32_t max_sequences, uint32_t max_conte
     size_t of_sequence =
         sizeof(struct token_counts) + token_counts_memory(most_tokens(vocabulary, max_context));
     return sizeof(struct sampler) + (size_t)vocabulary * of_token +
-           (size_t)block_count(vocabulary) * sizeof(float) + candidates_memory(vocabulary) +
-           max_sequences * of_sequence;
+           (size_t)block_count(vocabulary) * (3 * sizeof(float) + sizeof(bool)) +
+           candidates_memory(vocabulary) + max_sequences * of_sequence;
 }
 
 static bool sampler_claim(struct sampler *s, uint32_t max_context)
 {
-    size_t n = (size_t)s->vocabulary;
+    size_t n = (size_t)s->vocabulary, blocks = (size_t)block_count(s->vocabulary);
     s->counts = calloc(s->max_sequences ? s->max_sequences : 1, sizeof *s->counts);
     s->scaled = calloc(n, sizeof *s->scaled);
     s->weights = calloc(n, sizeof *s->weights);
-    s->block_sums = calloc((size_t)block_count(s->vocabulary), sizeof *s->block_sums);
+    s->block_sums = calloc(blocks, sizeof *s->block_sums);
+    s->raw_maxima = calloc(blocks, sizeof *s->raw_maxima);
+    s->maxima = calloc(blocks, sizeof *s->maxima);
+    s->is_touched_block = calloc(blocks, sizeof *s->is_touched_block);
     s->adjusted = calloc(n, sizeof *s->adjusted);
     s->is_touched = calloc(n, sizeof *s->is_touched);
     s->touched = calloc(n, sizeof *s->touched);
-    bool ok = s->counts && s->scaled && s->weights && s->block_sums && s->adjusted &&
-              s->is_touched && s->touched && candidates_init(&s->candidates, s->vocabulary);
+    bool ok = s->counts && s->scaled && s->weights && s->block_sums && s->raw_maxima && s->maxima &&
+              s->is_touched_block && s->adjusted && s->is_touched && s->touched &&
+              candidates_init(&s->candidates, s->vocabulary);
     for (uint32_t i = 0; ok && i < s->max_sequences; i++)
         ok = token_counts_init(&s->counts[i], most_tokens(s->vocabulary, max_context));
     return ok;
@@ -101,10 +111,30 @@ void sampler_free(struct sampler *s)
     free(s->scaled);
     free(s->weights);
     free(s->block_sums);
+    free(s->raw_maxima);
+    free(s->maxima);
+    free(s->is_touched_block);
     free(s->adjusted);
     free(s->is_touched);
     free(s->touched);
     free(s);
+}
+
+/* ---- blocks of the vocabulary ---- */
+
+/* How many ids block b has: all, but the last may be shorter. */
+static size_t block_length(const struct sampler *s, int b)
+{
+    int n = s->vocabulary - b * SOFTMAX_BLOCK;
+    return (size_t)(n < SOFTMAX_BLOCK ? n : SOFTMAX_BLOCK);
+}
+
+static double block_sums_fold(const struct sampler *s)
+{
+    double sum = 0.0;
+    for (int b = 0; b < block_count(s->vocabulary); b++)
+        sum += (double)s->block_sums[b];
+    return sum;
 }
 
 /* ---- log-probabilities of the raw logits ---- */
@@ -115,9 +145,29 @@ struct raw {
     double log_sum; /* of exp(logit - maximum) */
 };
 
-static void raw_log_sum(const struct sampler *s, const float *logits, struct raw *raw)
+/* Maxima of the blocks and of all, in one reading. false: there is a NaN. */
+static bool raw_maximum(struct sampler *s, const float *logits, struct raw *raw)
 {
-    raw->log_sum = fmath_log(softmax_exponentials(s->k, NULL, logits, s->vocabulary, raw->maximum));
+    for (int b = 0; b < block_count(s->vocabulary); b++) {
+        const int first = b * SOFTMAX_BLOCK;
+        size_t index;
+        if (!s->k->vec.maximum(logits + first, block_length(s, b), &s->raw_maxima[b], &index))
+            return false;
+        if (b == 0 || s->raw_maxima[b] > raw->maximum) {
+            raw->maximum = s->raw_maxima[b];
+            raw->argmax = first + (int)index;
+        }
+    }
+    return true;
+}
+
+static void raw_log_sum(struct sampler *s, const float *logits, struct raw *raw)
+{
+#pragma omp parallel for schedule(dynamic, 32) if (s->vocabulary >= PARALLEL_VOCABULARY)
+    for (int b = 0; b < block_count(s->vocabulary); b++)
+        s->block_sums[b] =
+            s->k->vec.exp_sum(NULL, logits + b * SOFTMAX_BLOCK, raw->maximum, block_length(s, b));
+    raw->log_sum = fmath_log(block_sums_fold(s));
 }
 
 static float raw_logprob(const struct raw *raw, float logit)
@@ -135,6 +185,11 @@ static void top_logprobs(const struct sampler *s, const float *logits, const str
     if (n == 0)
         return;
     for (int i = 0; i < s->vocabulary; i++) {
+        if (i % SOFTMAX_BLOCK == 0 && result->n_top == n &&
+            !(s->raw_maxima[i / SOFTMAX_BLOCK] > top[n - 1].logprob)) {
+            i += SOFTMAX_BLOCK - 1; /* none of the block is larger */
+            continue;
+        }
         if (result->n_top == n && !(logits[i] > top[n - 1].logprob))
             continue;
         uint32_t at = result->n_top < n ? result->n_top++ : n - 1;
@@ -155,6 +210,7 @@ static double *touch(struct sampler *s, const float *logits, uint32_t token)
         return NULL;
     if (!s->is_touched[token]) {
         s->is_touched[token] = true;
+        s->is_touched_block[token / SOFTMAX_BLOCK] = true;
         s->touched[s->n_touched++] = token;
         s->adjusted[token] = (double)logits[token];
     }
@@ -198,38 +254,54 @@ static void adjust(struct sampler *s, const struct batch_output *o, const float 
 
 static void forget_touched(struct sampler *s)
 {
-    for (int i = 0; i < s->n_touched; i++)
+    for (int i = 0; i < s->n_touched; i++) {
         s->is_touched[s->touched[i]] = false;
+        s->is_touched_block[s->touched[i] / SOFTMAX_BLOCK] = false;
+    }
     s->n_touched = 0;
 }
 
-/* Copies the logits to s->scaled, touched ones as -inf, and finds the largest adjusted one and its
- * lowest token. */
+/* The largest of a block's untouched logits, and its lowest id. */
+static float untouched_maximum(const struct sampler *s, const float *logits, int b, int *ret_token)
+{
+    const int first = b * SOFTMAX_BLOCK;
+    const size_t n = block_length(s, b);
+    float untouched[SOFTMAX_BLOCK], maximum;
+    size_t index;
+    for (size_t i = 0; i < n; i++)
+        untouched[i] = s->is_touched[(size_t)first + i] ? -INFINITY : logits[(size_t)first + i];
+    s->k->vec.maximum(untouched, n, &maximum, &index); /* a NaN was found before */
+    *ret_token = first + (int)index;
+    return maximum;
+}
+
+/* The largest adjusted logit and its lowest token; s->maxima: of the untouched ones of a block. */
 static double adjusted_maximum(struct sampler *s, const float *logits, const struct raw *raw,
                                uint32_t *ret_token)
 {
-    double maximum = (double)raw->maximum;
-    uint32_t best = (uint32_t)raw->argmax;
-    memcpy(s->scaled, logits, (size_t)s->vocabulary * sizeof *logits);
-    if (s->n_touched > 0) {
-        float untouched;
-        int index;
-        for (int i = 0; i < s->n_touched; i++)
-            s->scaled[s->touched[i]] = -INFINITY;
-        softmax_maximum(s->k, s->scaled, s->vocabulary, &untouched, &index);
-        maximum = (double)untouched;
-        best = (uint32_t)index;
-        for (int i = 0; i < s->n_touched; i++) {
-            uint32_t token = s->touched[i];
-            double logit = s->adjusted[token];
-            /* A NaN (infinite bias or penalty) becomes the maximum, and is then reported. */
-            if (!(logit <= maximum) || (logit == maximum && token < best)) {
-                maximum = logit;
-                best = token;
-            }
-            if (logit != logit)
-                break;
+    const int blocks = block_count(s->vocabulary);
+    memcpy(s->maxima, s->raw_maxima, (size_t)blocks * sizeof *s->maxima);
+    *ret_token = (uint32_t)raw->argmax;
+    if (s->n_touched == 0)
+        return (double)raw->maximum;
+    int best_block = 0, token;
+    for (int b = 0; b < blocks; b++) {
+        if (s->is_touched_block[b])
+            s->maxima[b] = untouched_maximum(s, logits, b, &token);
+        if (s->maxima[b] > s->maxima[best_block])
+            best_block = b;
+    }
+    double maximum = (double)untouched_maximum(s, logits, best_block, &token);
+    uint32_t best = (uint32_t)token;
+    for (int i = 0; i < s->n_touched; i++) {
+        double logit = s->adjusted[s->touched[i]];
+        /* A NaN (infinite bias or penalty) becomes the maximum, and is then reported. */
+        if (!(logit <= maximum) || (logit == maximum && s->touched[i] < best)) {
+            maximum = logit;
+            best = s->touched[i];
         }
+        if (logit != logit)
+            break;
     }
     *ret_token = best;
     return maximum;
@@ -237,20 +309,48 @@ static double adjusted_maximum(struct sampler *s, const float *logits, const str
 
 /* ---- the choice ---- */
 
-/* Scaled logits, their exponentials, and the sums of these. */
-static double weigh(struct sampler *s, double maximum, float temperature)
+/* z = float32((a - maximum) · factor) */
+struct scaling {
+    const float *logits;
+    double maximum, factor;
+};
+
+static float scaling_of_touched(const struct sampler *s, const struct scaling *z, uint32_t token)
+{
+    return (float)((s->adjusted[token] - z->maximum) * z->factor);
+}
+
+/* From largest logits to largest z: scaling keeps their order. */
+static void scale_maxima(struct sampler *s, const struct scaling *z)
+{
+    s->k->vec.scale_logits(s->maxima, s->maxima, z->maximum, z->factor,
+                           (size_t)block_count(s->vocabulary));
+    for (int i = 0; i < s->n_touched; i++) {
+        float *of_block = &s->maxima[s->touched[i] / SOFTMAX_BLOCK];
+        float scaled = scaling_of_touched(s, z, s->touched[i]);
+        *of_block = scaled > *of_block ? scaled : *of_block;
+    }
+}
+
+/* Scaled logits of a block, their exponentials, and the sum of these. */
+static void weigh_block(struct sampler *s, const struct scaling *z, int b)
 {
     const struct vec_kernels *v = &s->k->vec;
-    double factor = 1.0 / (double)temperature, total = 0.0;
-    v->scale_logits(s->scaled, s->scaled, maximum, factor, (size_t)s->vocabulary);
-    for (int i = 0; i < s->n_touched; i++)
-        s->scaled[s->touched[i]] = (float)((s->adjusted[s->touched[i]] - maximum) * factor);
-    for (int b = 0, i = 0; i < s->vocabulary; b++, i += SOFTMAX_BLOCK) {
-        int n = s->vocabulary - i < SOFTMAX_BLOCK ? s->vocabulary - i : SOFTMAX_BLOCK;
-        s->block_sums[b] = v->exp_sum(s->weights + i, s->scaled + i, 0.0f, (size_t)n);
-        total += (double)s->block_sums[b];
-    }
-    return total;
+    const size_t n = block_length(s, b), first = (size_t)b * SOFTMAX_BLOCK;
+    v->scale_logits(s->scaled + first, z->logits + first, z->maximum, z->factor, n);
+    for (size_t i = first; s->is_touched_block[b] && i < first + n; i++)
+        if (s->is_touched[i])
+            s->scaled[i] = scaling_of_touched(s, z, (uint32_t)i);
+    s->block_sums[b] = v->exp_sum(s->weights + first, s->scaled + first, 0.0f, n);
+}
+
+/* All blocks; returns W. */
+static double weigh(struct sampler *s, const struct scaling *z)
+{
+#pragma omp parallel for schedule(dynamic, 32) if (s->vocabulary >= PARALLEL_VOCABULARY)
+    for (int b = 0; b < block_count(s->vocabulary); b++)
+        weigh_block(s, z, b);
+    return block_sums_fold(s);
 }
 
 /* The first token of ascending id whose cumulated weight exceeds `mark`, which is less than the sum
@@ -291,7 +391,8 @@ static uint32_t walk_candidates(const struct sampler *s, double mark)
     return chosen;
 }
 
-static uint32_t draw(struct sampler *s, const struct batch_output *o, double maximum)
+static uint32_t draw(struct sampler *s, const struct batch_output *o, const float *logits,
+                     double maximum)
 {
     const struct batch_sampling *p = &o->sampling;
     struct candidates_limits limits = {.min_p = p->min_p > 0.0f ? p->min_p : 0.0f, .top_p = 1.0f};
@@ -301,13 +402,24 @@ static uint32_t draw(struct sampler *s, const struct batch_output *o, double max
         limits.top_p = p->top_p > 0.0f ? p->top_p : 0.0f;
 
     double uniform = philox_uniform(p->seed, p->choice, o->position);
-    s->last_sum = weigh(s, maximum, p->temperature);
+    const struct scaling z = {logits, maximum, 1.0 / (double)p->temperature};
     if (!(limits.min_p > 0.0f) && limits.top_k == 0 && limits.top_p == 1.0f) {
         s->last = CHOICE_WHOLE;
+        s->last_sum = weigh(s, &z);
         return walk_whole(s, uniform * s->last_sum);
     }
     s->last = CHOICE_CANDIDATES;
-    s->last_sum = candidates_select(&s->candidates, s->scaled, s->weights, s->last_sum, &limits);
+    scale_maxima(s, &z);
+    float least = candidates_least(&s->candidates, s->maxima, &limits);
+    double total = 0.0;
+    if (least == -INFINITY)
+        total = weigh(s, &z);
+    else
+        for (int b = 0; b < block_count(s->vocabulary); b++)
+            if (s->maxima[b] >= least)
+                weigh_block(s, &z, b);
+    s->last_sum =
+        candidates_select(&s->candidates, s->scaled, s->weights, s->maxima, least, total, &limits);
     return walk_candidates(s, uniform * s->last_sum);
 }
 
@@ -332,7 +444,7 @@ void sampler_choose(struct sampler *s, const struct batch_output *o, const float
     *ret_result = (struct batch_result){.row = o->row, .sequence = o->sequence, .kind = o->kind};
     s->last = CHOICE_GREEDY;
     update_counts(s, o); /* also when the row fails: the next one builds on them */
-    if (!softmax_maximum(s->k, logits, s->vocabulary, &raw.maximum, &raw.argmax)) {
+    if (!raw_maximum(s, logits, &raw)) {
         ret_result->not_a_number = true;
         return;
     }
@@ -345,7 +457,7 @@ void sampler_choose(struct sampler *s, const struct batch_output *o, const float
     if (!isfinite(maximum))
         ret_result->not_a_number = true;
     else if (!greedy)
-        token = draw(s, o, maximum);
+        token = draw(s, o, logits, maximum);
     forget_touched(s);
     s->last_token = token;
     if (ret_result->not_a_number)
@@ -364,8 +476,7 @@ void sampler_score(struct sampler *s, const struct batch_output *o, const float 
     struct raw raw;
     *ret_result = (struct batch_result){
         .row = o->row, .sequence = o->sequence, .kind = o->kind, .token = o->target};
-    if (o->target >= (uint32_t)s->vocabulary ||
-        !softmax_maximum(s->k, logits, s->vocabulary, &raw.maximum, &raw.argmax) ||
+    if (o->target >= (uint32_t)s->vocabulary || !raw_maximum(s, logits, &raw) ||
         !isfinite(raw.maximum)) {
         ret_result->not_a_number = true;
         return;
