@@ -1,9 +1,11 @@
 /* matmul.c - packing, quantised activations, and how a product is cut into tiles for threads. */
 #include "kernels/matmul.h"
 #include "kernels/matmul_layout.h"
+#include "kernels/matmul_pack.h"
 
 #include <assert.h>
 #include <omp.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,9 +25,10 @@ void matrix_pack(struct matrix *ret_matrix, void *memory, enum tensor_type type,
 #pragma omp parallel for schedule(dynamic, 4)
     for (int g = 0; g < groups; g++) {
         const int left = rows - g * MATMUL_GROUP;
-        matmul_pack_group(type, left < MATMUL_GROUP ? left : MATMUL_GROUP, cols,
-                          (const uint8_t *)source + (size_t)g * source_bytes,
-                          (uint8_t *)memory + (size_t)g * group_bytes);
+        const uint8_t *from = (const uint8_t *)source + (size_t)g * source_bytes;
+        uint8_t *to = (uint8_t *)memory + (size_t)g * group_bytes;
+        if (left < MATMUL_GROUP || !matmul_pack_16(type, cols, from, to))
+            matmul_pack_group(type, left < MATMUL_GROUP ? left : MATMUL_GROUP, cols, from, to);
     }
     *ret_matrix = (struct matrix){type, rows, cols, memory};
 }
@@ -148,7 +151,10 @@ static int divide_up(int a, int b)
     return (a + b - 1) / b;
 }
 
-static struct plan plan_tiles(const struct matrix *w, int rows, int threads)
+/* A tile of few rows streams at least so many bytes of weights. */
+#define STREAM_BYTES (16 * 1024)
+
+static struct plan plan_tiles(const struct matrix *w, int rows)
 {
     /* Codes of the rows of a tile stay in half of a common second-level cache while groups of
      * weights pass by. */
@@ -160,11 +166,10 @@ static struct plan plan_tiles(const struct matrix *w, int rows, int threads)
     /* Even shares, whole sixes: micro-kernels take six rows at a time. */
     p.tile_rows = divide_up(divide_up(rows, p.row_tiles), 6) * 6;
     p.row_tiles = divide_up(rows, p.tile_rows);
-    /* Few rows: enough bytes to stream, and enough tiles for a fair share. Many: two groups. */
+    /* Micro-kernels take two groups at a time. */
     const size_t group_bytes = matmul_group_bytes(w->type, w->cols);
-    const int streamed = rows > 4 ? 2 : (int)(128 * 1024 / (group_bytes + 1)) + 1;
-    const int fair = divide_up(p.groups, threads * 4);
-    p.tile_groups = divide_up(streamed < fair ? streamed : fair, 2) * 2;
+    const int streamed = rows > 4 ? 2 : (int)(STREAM_BYTES / (group_bytes + 1)) + 1;
+    p.tile_groups = divide_up(streamed, 2) * 2;
     p.group_tiles = divide_up(p.groups, p.tile_groups);
     return p;
 }
@@ -195,34 +200,152 @@ static void run_tile(const struct kernels *k, const struct matrix *w, struct mat
                (size_t)rest * sizeof *last);
 }
 
+/* One matrix of a piece of work: a tile that covers all of it, and how it is cut. */
+struct job {
+    const struct matrix *w;
+    struct matmul_tile whole;
+    struct plan plan;
+    int end; /* tiles of this job and those before it */
+};
+
+static void job_prepare(struct job *j, const struct kernels *k, const struct matmul_part *part,
+                        struct activations *a)
+{
+    const struct matrix *w = part->w;
+    assert(w->cols == a->cols && part->y_stride >= (size_t)w->rows);
+    const int block = quant_block_elements(w->type);
+    j->w = w;
+    j->whole = (struct matmul_tile){.group_bytes = matmul_group_bytes(w->type, w->cols),
+                                    .cols = w->cols,
+                                    .x = a->x,
+                                    .x_stride = (size_t)a->cols,
+                                    .y = part->y,
+                                    .y_stride = part->y_stride};
+    if (block > 1)
+        j->whole.codes = *activations_codes(k, a, block);
+    j->plan = plan_tiles(w, a->rows);
+}
+
+/* Tiles of the same rows follow each other, so that their codes stay cached. */
+static struct matmul_tile job_tile(const struct job *j, int rows, int index, int *ret_group)
+{
+    const struct plan *p = &j->plan;
+    const int row = index / p->group_tiles * p->tile_rows;
+    const int group = index % p->group_tiles * p->tile_groups;
+    struct matmul_tile t = j->whole;
+    t.rows = rows - row < p->tile_rows ? rows - row : p->tile_rows;
+    t.groups = p->groups - group < p->tile_groups ? p->groups - group : p->tile_groups;
+    t.x += (size_t)row * t.x_stride;
+    if (t.codes.codes)
+        t.codes = codes_from_row(t.codes, row);
+    t.y += (size_t)row * t.y_stride + group * MATMUL_GROUP;
+    *ret_group = group;
+    return t;
+}
+
+/* What threads share: tiles [0, n), handed out in ascending order. A share is a part of what is
+ * left, so that memory is read in long runs first and all end together, however different their
+ * speed. */
+struct queue {
+    atomic_int next;
+    int n, threads;
+};
+
+static bool queue_take(struct queue *q, int *ret_first, int *ret_end)
+{
+    int first = atomic_load_explicit(&q->next, memory_order_relaxed), end;
+    do {
+        if (first >= q->n)
+            return false;
+        const int share = (q->n - first) / (2 * q->threads);
+        end = first + (share > 1 ? share : 1);
+    } while (!atomic_compare_exchange_weak_explicit(&q->next, &first, end, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    *ret_first = first;
+    *ret_end = end;
+    return true;
+}
+
+struct work {
+    const struct kernels *k;
+    const struct job *jobs;
+    int rows;
+    const struct job *up; /* with jobs[0] as the gate: each tile ends as their SwiGLU */
+};
+
+static void work_tile(const struct work *work, int index)
+{
+    const struct job *j = work->jobs;
+    int before = 0, group;
+    while (index >= j->end)
+        before = j++->end;
+    struct matmul_tile t = job_tile(j, work->rows, index - before, &group);
+    const int end = (group + t.groups) * MATMUL_GROUP;
+    const int n = (end < j->w->rows ? end : j->w->rows) - group * MATMUL_GROUP;
+    run_tile(work->k, j->w, &t, group);
+    if (!work->up)
+        return;
+    struct matmul_tile u = job_tile(work->up, work->rows, index - before, &group);
+    run_tile(work->k, work->up->w, &u, group);
+    for (int r = 0; r < t.rows; r++) {
+        float *y = t.y + (size_t)r * t.y_stride;
+        work->k->vec.swiglu(y, y, u.y + (size_t)r * u.y_stride, (size_t)n);
+    }
+}
+
+static void work_run(const struct work *work, int tiles, size_t products)
+{
+    const bool alone = products <= 32768 || tiles == 1;
+    struct queue q = {.n = tiles, .threads = alone ? 1 : omp_get_max_threads()};
+#pragma omp parallel if (!alone)
+    for (int i, end; queue_take(&q, &i, &end);)
+        for (; i < end; i++)
+            work_tile(work, i);
+}
+
+static size_t part_products(const struct matmul_part *p, int rows)
+{
+    return (size_t)rows * (size_t)p->w->rows * (size_t)p->w->cols;
+}
+
+void matmul_parts(const struct kernels *k, const struct matmul_part *parts, int n,
+                  struct activations *a)
+{
+    assert(n <= MATMUL_PARTS);
+    struct job jobs[MATMUL_PARTS];
+    int tiles = 0, used = 0;
+    size_t products = 0;
+    for (int i = 0; i < n && a->rows > 0; i++) {
+        if (parts[i].w->rows == 0)
+            continue;
+        struct job *j = &jobs[used++];
+        job_prepare(j, k, &parts[i], a);
+        tiles += j->plan.row_tiles * j->plan.group_tiles;
+        j->end = tiles;
+        products += part_products(&parts[i], a->rows);
+    }
+    if (tiles > 0)
+        work_run(&(struct work){k, jobs, a->rows, NULL}, tiles, products);
+}
+
 void matmul(const struct kernels *k, float *y, size_t y_stride, const struct matrix *w,
             struct activations *a)
 {
-    assert(w->cols == a->cols && y_stride >= (size_t)w->rows);
-    if (a->rows == 0 || w->rows == 0)
+    matmul_parts(k, &(struct matmul_part){w, y, y_stride}, 1, a);
+}
+
+void matmul_swiglu(const struct kernels *k, float *y, float *up_y, size_t y_stride,
+                   const struct matrix *gate, const struct matrix *up, struct activations *a)
+{
+    assert(gate->rows == up->rows && gate->cols == up->cols);
+    if (a->rows == 0 || gate->rows == 0)
         return;
-    const int block = quant_block_elements(w->type);
-    struct matmul_tile whole = {.group_bytes = matmul_group_bytes(w->type, w->cols),
-                                .cols = w->cols,
-                                .x = a->x,
-                                .x_stride = (size_t)a->cols,
-                                .y_stride = y_stride};
-    if (block > 1)
-        whole.codes = *activations_codes(k, a, block);
-    const struct plan p = plan_tiles(w, a->rows, omp_get_max_threads());
-    const size_t work = (size_t)a->rows * (size_t)w->rows * (size_t)w->cols;
-    /* Tiles of the same rows follow each other, so that their codes stay cached. */
-#pragma omp parallel for schedule(dynamic, 1) if (work > 32768)
-    for (int i = 0; i < p.row_tiles * p.group_tiles; i++) {
-        const int row = i / p.group_tiles * p.tile_rows;
-        const int group = i % p.group_tiles * p.tile_groups;
-        struct matmul_tile t = whole;
-        t.rows = a->rows - row < p.tile_rows ? a->rows - row : p.tile_rows;
-        t.groups = p.groups - group < p.tile_groups ? p.groups - group : p.tile_groups;
-        t.x += (size_t)row * t.x_stride;
-        if (block > 1)
-            t.codes = codes_from_row(whole.codes, row);
-        t.y = y + (size_t)row * y_stride + group * MATMUL_GROUP;
-        run_tile(k, w, &t, group);
-    }
+    const struct matmul_part parts[2] = {{gate, y, y_stride}, {up, up_y, y_stride}};
+    struct job jobs[2];
+    for (int i = 0; i < 2; i++)
+        job_prepare(&jobs[i], k, &parts[i], a);
+    jobs[1].plan = jobs[0].plan; /* the same cuts, whatever their types */
+    jobs[0].end = jobs[0].plan.row_tiles * jobs[0].plan.group_tiles;
+    work_run(&(struct work){k, jobs, a->rows, &jobs[1]}, jobs[0].end,
+             2 * part_products(&parts[0], a->rows));
 }

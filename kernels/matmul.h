@@ -39,4 +39,19 @@ void activations_load(struct activations *a, const float *x, int rows, int cols)
 void matmul(const struct kernels *k, float *y, size_t y_stride, const struct matrix *w,
             struct activations *a);
 
+/* Several products of the same activations as one piece of work for the threads: waking and
+ * joining them costs as much as a small matrix. Types may differ. */
+struct matmul_part {
+    const struct matrix *w;
+    float *y; /* [a.rows, w.rows] */
+    size_t y_stride;
+};
+enum { MATMUL_PARTS = 3 };
+void matmul_parts(const struct kernels *k, const struct matmul_part *parts, int n,
+                  struct activations *a);
+/* y = silu(gate · x) · (up · x), gate and up of one shape. up_y: scratch like y, of the same
+ * stride. */
+void matmul_swiglu(const struct kernels *k, float *y, float *up_y, size_t y_stride,
+                   const struct matrix *gate, const struct matrix *up, struct activations *a);
+
 #endif

@@ -4,19 +4,32 @@
 #include "kernels/rope.h"
 #include "kernels/swiglu.h"
 
-/* One of q, k, v: product, bias (Qwen2) or norm of each head (Qwen3). */
-static void attention_layer_project(struct workspace *w, float *y, int heads,
-                                    const struct matrix *matrix, const float *bias,
-                                    const float *norm)
+/* After the product of q, k or v: bias (Qwen2) or norm of each head (Qwen3). */
+static void attention_layer_finish(struct workspace *w, float *y, int heads, const float *bias,
+                                   const float *norm)
 {
     int head_dim = w->model->head_dim;
     int width = heads * head_dim;
-    matmul(w->kernels, y, (size_t)width, matrix, w->activations);
     if (bias)
         bias_add(w->kernels, y, (size_t)width, bias, w->n_rows, width);
     if (norm) /* the heads of all rows are one run of short rows */
         rmsnorm(w->kernels, y, (size_t)head_dim, y, (size_t)head_dim, norm, w->n_rows * heads,
                 head_dim, w->model->rms_eps);
+}
+
+static void attention_layer_project(struct workspace *w, const struct layer_weights *weights)
+{
+    const struct model_config *c = w->model;
+    const struct matmul_part parts[] = {
+        {&weights->q, w->q, (size_t)weights->q.rows},
+        {&weights->k, w->k, (size_t)weights->k.rows},
+        {&weights->v, w->v, (size_t)weights->v.rows},
+    };
+    activations_load(w->activations, w->normed, w->n_rows, c->hidden_size);
+    matmul_parts(w->kernels, parts, 3, w->activations);
+    attention_layer_finish(w, w->q, c->n_heads, weights->q_bias, weights->q_norm);
+    attention_layer_finish(w, w->k, c->n_kv_heads, weights->k_bias, weights->k_norm);
+    attention_layer_finish(w, w->v, c->n_kv_heads, weights->v_bias, NULL);
 }
 
 static void attention_layer_rotate(struct workspace *w)
@@ -44,10 +57,7 @@ void attention_layer(struct workspace *w, const struct layer_weights *weights, s
     size_t kv_width = (size_t)c->n_kv_heads * (size_t)c->head_dim;
     void *blocks = kv_store_layer(kv, layer);
 
-    activations_load(w->activations, w->normed, w->n_rows, c->hidden_size);
-    attention_layer_project(w, w->q, c->n_heads, &weights->q, weights->q_bias, weights->q_norm);
-    attention_layer_project(w, w->k, c->n_kv_heads, &weights->k, weights->k_bias, weights->k_norm);
-    attention_layer_project(w, w->v, c->n_kv_heads, &weights->v, weights->v_bias, NULL);
+    attention_layer_project(w, weights);
     attention_layer_rotate(w);
 
     /* All rows are written before any is read: a row sees itself and the earlier ones of its

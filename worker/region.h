@@ -17,9 +17,11 @@ struct region {
 
 /* count × item_bytes, 64-byte aligned and zero; NULL while measuring. */
 void *region_take(struct region *r, size_t count, size_t item_bytes);
-/* Ends the measuring: maps what was measured, and hands out from the start again. */
+/* Ends the measuring: maps what was measured, aligned to large pages, and hands out from the start
+ * again. */
 int region_claim(struct region *r, struct err *err);
-/* Touches [from, used), so that memory that the machine lacks is missed now and not later. */
+/* Touches [from, used), so that memory that the machine lacks is missed now and not later; with
+ * OpenMP threads. */
 void region_populate(struct region *r, size_t from);
 void region_release(struct region *r);
 

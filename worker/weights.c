@@ -3,11 +3,9 @@
 #include "kernels/quant.h"
 #include "model/manifest.h"
 
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Tensors that are verified together, by several threads, before they are packed one by one. */
-#define WEIGHTS_WINDOW 16
 
 struct weight_slot {
     const struct tensor *tensor;
@@ -154,14 +152,12 @@ int weights_init(struct weights *w, const struct model_config *c, const struct w
     w->slots = calloc(((size_t)w->n_layers + 1) * MODEL_TENSOR_KINDS, sizeof *w->slots);
     if (!w->layers || !w->slots)
         return err_set(err, ERR_MEMORY, "no memory for the table of %d layers", w->n_layers);
-    int rc = 0;
+    int rc = weights_bind_ends(w, c, f, first_layer == 0, end_layer == c->n_layers, err);
     for (int i = 0; rc == 0 && i < w->n_layers; i++) {
         rc = weights_bind_attention(w, c, f, first_layer + i, &w->layers[i], err);
         if (rc == 0)
             rc = weights_bind_mlp(w, c, f, first_layer + i, &w->layers[i], err);
     }
-    if (rc == 0)
-        rc = weights_bind_ends(w, c, f, first_layer == 0, end_layer == c->n_layers, err);
     return rc;
 }
 
@@ -190,28 +186,6 @@ void weights_place(struct weights *w, struct region *r)
     }
 }
 
-/* A digest reads the whole tensor in one thread, so several tensors at once. */
-static int weights_verify(struct weight_slot *slots, size_t n, const struct weight_file *f,
-                          const struct weights_watch *watch, struct err *err)
-{
-#pragma omp parallel for schedule(dynamic, 1)
-    for (size_t i = 0; i < n; i++) {
-        const struct tensor *t = slots[i].tensor;
-        const unsigned char *known = watch->digest_of(watch->context, t->name);
-        unsigned char digest[DIGEST_BYTES];
-        if (known)
-            manifest_digest_tensor(t, digest);
-        slots[i].other_content = !known || memcmp(digest, known, DIGEST_BYTES) != 0;
-    }
-    for (size_t i = 0; i < n; i++)
-        if (slots[i].other_content)
-            return err_set(err, ERR_MODEL,
-                           "%s: tensor %s has other content than the coordinator's file: give "
-                           "this worker the same file",
-                           weight_file_path(f), slots[i].tensor->name);
-    return 0;
-}
-
 static void weights_pack(struct weight_slot *slot)
 {
     const struct tensor *t = slot->tensor;
@@ -224,27 +198,66 @@ static void weights_pack(struct weight_slot *slot)
     }
 }
 
+/* What the threads of a load share. */
+struct weights_loading {
+    struct weights *w;
+    const struct weight_file *file;
+    const struct weights_watch *watch;
+    atomic_llong done;
+    atomic_bool cancelled, refused;
+};
+
+static bool weights_verify(struct weights_loading *l, struct weight_slot *slot)
+{
+    if (!l->watch->digest_of)
+        return true;
+    const unsigned char *known = l->watch->digest_of(l->watch->context, slot->tensor->name);
+    unsigned char digest[DIGEST_BYTES];
+    if (known)
+        manifest_digest_tensor(slot->tensor, digest);
+    slot->other_content = !known || memcmp(digest, known, DIGEST_BYTES) != 0;
+    return !slot->other_content;
+}
+
+static void weights_load_one(struct weights_loading *l, struct weight_slot *slot)
+{
+    const struct weights_watch *watch = l->watch;
+    if (watch->cancelled && atomic_load(watch->cancelled))
+        atomic_store(&l->cancelled, true);
+    if (atomic_load(&l->cancelled) || atomic_load(&l->refused))
+        return;
+    weight_file_prefetch(l->file, slot->tensor);
+    if (!weights_verify(l, slot)) {
+        atomic_store(&l->refused, true);
+        return;
+    }
+    weights_pack(slot);
+    weight_file_release(l->file, slot->tensor);
+    const long long bytes = (long long)slot->tensor->bytes;
+    const long long done = atomic_fetch_add(&l->done, bytes) + bytes;
+    /* From the caller's own thread; the end is told at the end. */
+    if (watch->progress && omp_get_thread_num() == 0 && done < l->w->file_bytes)
+        watch->progress(watch->context, done, l->w->file_bytes);
+}
+
+/* Each thread verifies a tensor and packs it, while it is in its cache: a digest is one thread's
+ * work from end to end. The largest tensors, of the ends of the model, come first. */
 int weights_load(struct weights *w, const struct weight_file *f, const struct weights_watch *watch,
                  struct err *err)
 {
-    int64_t done = 0;
-    for (size_t at = 0; at < w->n_slots; at += WEIGHTS_WINDOW) {
-        size_t n = w->n_slots - at < WEIGHTS_WINDOW ? w->n_slots - at : WEIGHTS_WINDOW;
-        struct weight_slot *slots = w->slots + at;
-        for (size_t i = 0; i < n; i++)
-            weight_file_prefetch(f, slots[i].tensor);
-        int rc = watch->digest_of ? weights_verify(slots, n, f, watch, err) : 0;
-        if (rc != 0)
-            return rc;
-        for (size_t i = 0; i < n; i++) {
-            if (watch->cancelled && atomic_load(watch->cancelled))
-                return err_set(err, ERR_CANCELLED, "loading was cancelled");
-            weights_pack(&slots[i]);
-            weight_file_release(f, slots[i].tensor);
-            done += (int64_t)slots[i].tensor->bytes;
-            if (watch->progress)
-                watch->progress(watch->context, done, w->file_bytes);
-        }
-    }
+    struct weights_loading l = {.w = w, .file = f, .watch = watch};
+#pragma omp parallel for schedule(dynamic, 1)
+    for (size_t i = 0; i < w->n_slots; i++)
+        weights_load_one(&l, &w->slots[i]);
+    for (size_t i = 0; i < w->n_slots; i++)
+        if (w->slots[i].other_content)
+            return err_set(err, ERR_MODEL,
+                           "%s: tensor %s has other content than the coordinator's file: give "
+                           "this worker the same file",
+                           weight_file_path(f), w->slots[i].tensor->name);
+    if (atomic_load(&l.cancelled))
+        return err_set(err, ERR_CANCELLED, "loading was cancelled");
+    if (watch->progress)
+        watch->progress(watch->context, w->file_bytes, w->file_bytes);
     return 0;
 }

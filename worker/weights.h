@@ -53,7 +53,8 @@ struct weights_watch {
 };
 
 /* Verifies each tensor's digest where one is known, packs it to its place and lets its file pages
- * go. ERR_MODEL: other content than the digest's; ERR_CANCELLED. */
+ * go, with OpenMP threads; progress() is called from the caller's alone. ERR_MODEL: other content
+ * than the digest's; ERR_CANCELLED. */
 int weights_load(struct weights *w, const struct weight_file *f, const struct weights_watch *watch,
                  struct err *err);
 

@@ -2,6 +2,7 @@
  * reference against double precision. --bench times them. */
 #include "kernels/matmul.h"
 #include "kernels/matmul_layout.h"
+#include "kernels/matmul_pack.h"
 
 #include <math.h>
 #include <omp.h>
@@ -376,6 +377,29 @@ static void test_packed_size_is_close_to_gguf(void **state)
     }
 }
 
+/* The fast form of each type against the one that goes through quant_split(). */
+static void test_packing_fast_is_packing(void **state)
+{
+    for (int i = 0; i < 40 * CASES; i++) {
+        const struct type_case *c = &cases[i % CASES];
+        const int block = quant_block_elements(c->type);
+        const int cols = block * (1 + random_below(block > 1 ? 5 : 70));
+        const size_t source_bytes = quant_row_bytes(c->type, cols) * MATMUL_GROUP;
+        const size_t bytes = matmul_group_bytes(c->type, cols);
+        struct fence source = fence_new(source_bytes), want = fence_new(bytes),
+                     got = fence_new(bytes);
+        for (size_t at = 0; at < source_bytes; at++)
+            ((uint8_t *)source.data)[at] = (uint8_t)random_bits();
+        memset(got.data, 0xa5, bytes);
+        matmul_pack_group(c->type, MATMUL_GROUP, cols, source.data, want.data);
+        assert_true(matmul_pack_16(c->type, cols, source.data, got.data));
+        assert_memory_equal(got.data, want.data, bytes);
+        fence_free(got);
+        fence_free(want);
+        fence_free(source);
+    }
+}
+
 static void test_select(void **state)
 {
     struct kernels k;
@@ -495,6 +519,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_select),
         cmocka_unit_test(test_packed_size_is_close_to_gguf),
+        cmocka_unit_test(test_packing_fast_is_packing),
         cmocka_unit_test(test_scalar_within_rounding_of_double),
         cmocka_unit_test(test_isas_equal_scalar),
     };
