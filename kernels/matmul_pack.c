@@ -241,10 +241,10 @@ static inline void pack_blocks_16(int type, void (*pack_block)(const struct pack
 bool matmul_pack_16(int type, int cols, const void *source, uint8_t *to)
 {
     static void (*const pack_block[MATMUL_SLOTS])(const struct pack *) = {
-        [TENSOR_Q4_0] = pack_q4_0, [TENSOR_Q4_1] = pack_q4_1, [TENSOR_Q5_0] = pack_q5_0,
-        [TENSOR_Q5_1] = pack_q5_1, [TENSOR_Q8_0] = pack_q8_0, [TENSOR_Q2_K] = pack_q2_k,
-        [TENSOR_Q3_K] = pack_q3_k, [TENSOR_Q4_K] = pack_q4_k, [TENSOR_Q5_K] = pack_q5_k,
-        [TENSOR_Q6_K] = pack_q6_k,
+        [TENSOR_Q4_0] = pack_q4_0, [TENSOR_Q4_1] = pack_q4_1,   [TENSOR_Q5_0] = pack_q5_0,
+        [TENSOR_Q5_1] = pack_q5_1, [TENSOR_Q8_0] = pack_q8_0,   [TENSOR_Q2_K] = pack_q2_k,
+        [TENSOR_Q3_K] = pack_q3_k, [TENSOR_Q4_K] = pack_q4_k,   [TENSOR_Q5_K] = pack_q5_k,
+        [TENSOR_Q6_K] = pack_q6_k, [TENSOR_IQ4_NL] = pack_q4_0,
     };
     if (type == TENSOR_F32) {
         pack_plain_16(4, cols, source, to);
