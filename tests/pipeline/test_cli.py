@@ -200,20 +200,23 @@ def test_scores_are_those_of_the_logits(pair):
 # ---- bench ----
 
 def test_bench(home):
-    code, out, err = run("paceline", "bench", MODEL, "-p", 40, "-n", 10, "--workers", 3,
-                         "--threads", 1, "--runs", 3, "--json", home=home)
+    code, out, err = run("paceline", "bench", MODEL, "-p", "40,7", "-n", 10, "-d", "0,30", "-s", "1,4",
+                         "--workers", 3, "--threads", 1, "--runs", 3, "--json", home=home)
     assert code == 0, err
     rates = re.findall(rb'"(?:median|min|max)": (\S+?),?\n|^ +(\d+\.\d+),?$', out, re.M)
-    assert len(rates) >= 12
+    assert len(rates) >= 30
     for rate in (a or b for a, b in rates):
         assert re.fullmatch(rb"\d+\.\d{1,3}", rate), rate
     report = json.loads(out)
-    assert set(report) == {"model", "workers", "threads", "isa", "prefill_tokens_per_second",
-                           "decode_tokens_per_second", "stages"}
+    assert set(report) == {"model", "workers", "threads", "isa", "load_seconds", "measurements",
+                           "stages"}
     assert (report["model"], report["workers"], report["threads"]) == (MODEL.name, 3, 1)
     assert report["isa"] == instruction_sets()[-1]
-    for key in ("prefill_tokens_per_second", "decode_tokens_per_second"):
-        part = report[key]
+    assert 0 < report["load_seconds"] < 60
+    assert [(m["what"], m["tokens"], m["depth"], m["streams"]) for m in report["measurements"]] == [
+        ("prefill", 40, 0, 1), ("prefill", 7, 0, 1), ("decode", 10, 0, 1), ("decode", 10, 30, 1),
+        ("decode", 10, 0, 4)]
+    for part in (m["tokens_per_second"] for m in report["measurements"]):
         assert set(part) == {"median", "min", "max", "runs"} and len(part["runs"]) == 3
         assert 0 < part["min"] <= part["median"] <= part["max"] == max(part["runs"])
         assert part["median"] == sorted(part["runs"])[1]
@@ -222,12 +225,33 @@ def test_bench(home):
         assert "matmul.Q8_0=" in stage["kernels"]
 
 
+def test_bench_counts_all_streams(home):
+    """Slots for all of them, and the tokens of all: with 16 rows a step costs a tiny model little
+    more than with one."""
+    code, out, err = run("paceline", "bench", MODEL, "-p", 0, "-n", 30, "-s", "1,16", "--runs", 3,
+                         "--threads", 1, "--json", home=home)
+    assert code == 0, err
+    one, many = [m["tokens_per_second"]["median"] for m in json.loads(out)["measurements"]]
+    assert many > 2 * one
+
+
+def test_bench_lists(home):
+    for option, wrong, words in (("-p", "4,", '"4,"'), ("-d", "x", "0 to 1048574"),
+                                 ("-s", "0", "1 to 64"), ("-s", "1,65", "1 to 64"),
+                                 ("-d", "1048574", "context")):
+        code, out, err = run("paceline", "bench", MODEL, option, wrong, home=home)
+        assert code == 1 and not out and words in the_sentence(err), err
+
+
 def test_bench_says_what_ran(home):
-    code, out, err = run("paceline", "bench", MODEL, "-p", 4, "-n", 4, "--cuts", 3, "--runs", 1,
-                         home=home, isa="scalar")
+    code, out, err = run("paceline", "bench", MODEL, "-p", 4, "-n", 4, "-d", 9, "-s", "1,2", "--cuts",
+                         3, "--runs", 1, home=home, isa="scalar")
     assert code == 0, err
     text = out.decode()
-    assert "prefill" in text and "decode" in text and "scalar" in text.splitlines()[0]
+    assert "scalar" in text.splitlines()[0] and "first token after" in text.splitlines()[0]
+    assert re.search(r"^prefill      4 tokens +\d+\.\d\d tokens/s ", text, re.M)
+    assert re.search(r"^decode       4 tokens at 9 +\d+\.\d\d tokens/s ", text, re.M)
+    assert re.search(r"^decode       4 tokens of each of 2 +\d+\.\d\d tokens/s ", text, re.M)
     assert "layers 0 to 2, kernels matmul.F32=scalar" in text
     assert "layers 3 to 4, kernels matmul.F32=scalar" in text
     assert "avx" not in text
