@@ -75,8 +75,8 @@ static int placement_quota(void)
     for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
         const bool v2 = strncmp(line, "0::", 3) == 0;
         char *group = strrchr(line, ':');
-        if (!group || (!v2 && !strstr(line, ":cpu,") && !strstr(line, ":cpu:") &&
-                       !strstr(line, ",cpu:")))
+        if (!group ||
+            (!v2 && !strstr(line, ":cpu,") && !strstr(line, ":cpu:") && !strstr(line, ",cpu:")))
             continue;
         char folder[4160];
         const char *root = v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu";
@@ -125,8 +125,8 @@ static int placement_find_cores(struct placement *p, hwloc_topology_t t, struct 
         const hwloc_obj_t core = hwloc_get_obj_by_type(t, type, (unsigned)i);
         const int processor = hwloc_bitmap_first(core->cpuset);
         if (processor >= 0)
-            p->cores[p->n_cores++] = (struct placement_core){
-                processor, placement_efficiency(t, core->cpuset), i, -1};
+            p->cores[p->n_cores++] =
+                (struct placement_core){processor, placement_efficiency(t, core->cpuset), i, -1};
     }
     if (p->n_cores == 0)
         return err_set(err, ERR_INTERNAL, "the system names no processor for this process");
@@ -207,8 +207,8 @@ int placement_processor(const struct placement *p, int i)
 static int placement_bind(const struct placement *p, int processor)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    const int n = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "%s/%d", p->claims,
-                           processor);
+    const int n =
+        snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "%s/%d", p->claims, processor);
     const int s = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (s < 0)
         return -1;

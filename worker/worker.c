@@ -24,6 +24,7 @@
 struct worker {
     const struct worker_settings *settings;
     const struct kernels *kernels;
+    const struct placement *placement;
     void *zmq, *control;
     int signals;
     struct worker_runner *runner;
@@ -294,6 +295,7 @@ static int worker_open_runner(struct worker *w, struct err *err)
     struct worker_runner_spec spec = {.zmq = w->zmq,
                                       .kernels = w->kernels,
                                       .threads = (int)s->threads,
+                                      .placement = w->placement,
                                       .memory_bytes = s->memory_bytes,
                                       .models_dir = w->models,
                                       .coordinator_host = s->coordinator_host,
@@ -361,10 +363,13 @@ static void worker_end_signals(struct worker *w)
 }
 
 int worker_run(const struct worker_settings *settings, const struct kernels *kernels,
-               struct err *err)
+               const struct placement *placement, struct err *err)
 {
-    struct worker w = {
-        .settings = settings, .kernels = kernels, .signals = -1, .heartbeat_ms = 250};
+    struct worker w = {.settings = settings,
+                       .kernels = kernels,
+                       .placement = placement,
+                       .signals = -1,
+                       .heartbeat_ms = 250};
     int rc = worker_open(&w, err);
     if (rc == 0)
         rc = worker_loop(&w, err);

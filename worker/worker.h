@@ -4,10 +4,12 @@
 
 #include "base/err.h"
 #include "kernels/kernels.h"
+#include "worker/placement.h"
 #include "worker/worker_settings.h"
 
-/* Runs until SIGTERM or SIGINT (0), or until the coordinator refuses it (ERR_NETWORK). */
+/* placement: as the compute threads take it; NULL: they run anywhere.
+ * Runs until SIGTERM or SIGINT (0), or until the coordinator refuses it (ERR_NETWORK). */
 int worker_run(const struct worker_settings *settings, const struct kernels *kernels,
-               struct err *err);
+               const struct placement *placement, struct err *err);
 
 #endif

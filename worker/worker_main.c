@@ -1,10 +1,61 @@
-/* worker_main.c - paceline-worker: options, exit code. */
+/* worker_main.c - paceline-worker: options, where threads run, exit code. */
 #include "base/log.h"
+#include "worker/placement.h"
 #include "worker/worker.h"
+#include "worker/worker_numa.h"
 #include "worker/worker_settings.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+/* Where threads outnumber the cores that are theirs, waiting must not spin: it takes time from who
+ * is waited for. The OpenMP runtime reads its policy before main() begins, so the program begins
+ * once more, unless somebody chose a policy. When that fails, only time is lost. */
+static void main_wait_asleep(char **argv)
+{
+    char path[4096];
+    const ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n <= 0 || getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") ||
+        setenv("OMP_WAIT_POLICY", "passive", 1) != 0)
+        return;
+    path[n] = '\0';
+    execv(path, argv);
+    log_debug("threads that wait will spin: %s cannot be started anew", path);
+}
+
+static int main_place(struct placement **ret_placement, struct worker_settings *s, char **argv,
+                      struct err *err)
+{
+    int rc = placement_open(ret_placement, &(struct placement_spec){0}, err);
+    if (rc != 0)
+        return rc;
+    if (!s->threads)
+        s->threads = placement_default_threads(*ret_placement);
+    const int claimed = placement_claim(*ret_placement, (int)s->threads);
+    log_debug("%lld threads, %d of %d cores claimed", (long long)s->threads, claimed,
+              placement_cores(*ret_placement));
+    if (s->threads > 1 && claimed < s->threads && !s->is_child)
+        main_wait_asleep(argv);
+    return 0;
+}
+
+static int main_run(struct worker_settings *s, char **argv, struct err *err)
+{
+    struct kernels kernels;
+    struct placement *placement = NULL;
+    int rc = kernels_select(&kernels, getenv("PACELINE_ISA"), err);
+    if (rc == 0)
+        rc = main_place(&placement, s, argv, err);
+    if (rc == 0) {
+        char text[1024];
+        kernels_describe(&kernels, text, sizeof text);
+        log_debug("kernels: %s", text);
+        rc = worker_run(s, &kernels, s->pin ? placement : NULL, err);
+    }
+    placement_close(placement);
+    return rc;
+}
 
 int main(int argc, char **argv)
 {
@@ -15,16 +66,13 @@ int main(int argc, char **argv)
     if (rc == 0 && outcome == CONF_RUN) {
         log_setup("paceline-worker", settings.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
                   settings.log_json);
-        struct kernels kernels;
-        rc = kernels_select(&kernels, getenv("PACELINE_ISA"), &err);
-        if (rc == 0) {
-            char text[1024];
-            kernels_describe(&kernels, text, sizeof text);
-            log_debug("kernels: %s", text);
-            rc = worker_run(&settings, &kernels, &err);
-        }
+        bool is_parent = false;
+        if (settings.numa)
+            rc = worker_numa(&settings, &is_parent, &err);
+        if (rc == 0 && !is_parent)
+            rc = main_run(&settings, argv, &err);
     }
-    if (rc != 0)
+    if (rc != 0 && err.text[0])
         fprintf(stderr, "paceline-worker: %s\n", err.text);
     worker_settings_clear(&settings);
     return err_exit_code(rc);

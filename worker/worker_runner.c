@@ -388,10 +388,24 @@ static bool runner_obey(struct worker_runner *r)
     return true;
 }
 
+/* The team is made here, by a thread that may still run anywhere, as libzmq's threads may. */
+static void runner_pin(const struct worker_runner *r)
+{
+    if (!r->spec.placement)
+        return;
+    atomic_bool refused = false;
+#pragma omp parallel
+    if (!placement_pin(r->spec.placement, omp_get_thread_num()))
+        atomic_store(&refused, true);
+    if (atomic_load(&refused))
+        log_warning("the system refuses to bind threads to cores: they run anywhere");
+}
+
 static void *runner_main(void *argument)
 {
     struct worker_runner *r = argument;
     omp_set_num_threads(r->spec.threads);
+    runner_pin(r);
     r->idle_since_us = clock_now_us();
     zmq_pollitem_t items[] = {{.socket = r->runner_end, .events = ZMQ_POLLIN},
                               {.socket = r->data_in, .events = ZMQ_POLLIN}};

@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "kernels/kernels.h"
 #include "proto/cluster.pb-c.h"
+#include "worker/placement.h"
 
 #include <stdint.h>
 
@@ -16,6 +17,7 @@ struct worker_runner_spec {
     void *zmq;                     /* context, borrowed */
     const struct kernels *kernels; /* borrowed */
     int threads;
+    const struct placement *placement; /* borrowed; NULL: threads run anywhere */
     int64_t memory_bytes;
     const char *models_dir;       /* or NULL */
     const char *coordinator_host; /* stands in for "*" in the endpoints of a Load */

@@ -1,6 +1,5 @@
 #include "worker/worker_settings.h"
 
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -40,7 +39,16 @@ static const struct conf_option worker_options[] = {
      .value = "T",
      .min = 0,
      .max = 1024,
-     .help = "compute threads (default 0: every core it may use)"},
+     .help = "compute threads (default 0: one for each core that it may use)"},
+    {.name = "pin",
+     .type = CONF_FLAG,
+     .offset = FIELD(pin),
+     .initial = "true",
+     .help = "bind each compute thread to a core that no other worker here has (default)"},
+    {.name = "numa",
+     .type = CONF_FLAG,
+     .offset = FIELD(numa),
+     .help = "start one worker for each NUMA node, bound to its cores and memory"},
     {.name = "memory",
      .type = CONF_SIZE,
      .offset = FIELD(memory_bytes),
@@ -104,10 +112,6 @@ static int worker_settings_check(struct worker_settings *s, struct err *err)
         return err_set(err, ERR_CONFIG,
                        "connections beyond this machine are neither encrypted nor authenticated: "
                        "set insecure = true (--insecure) if the network is trusted");
-    if (!s->threads) {
-        cpu_set_t set;
-        s->threads = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    }
     if (!s->memory_bytes)
         s->memory_bytes = worker_available_memory() / 5 * 4;
     if (!s->name) {

@@ -9,13 +9,16 @@ struct worker_settings {
     char *data;           /* HOST:PORT to listen on for the neighbour upstream, or NULL */
     char *name;           /* NULL: the host's */
     char *models;         /* folder, or NULL */
-    int64_t threads;      /* 0: one for each core that this process may use */
+    int64_t threads;      /* 0: placement_default_threads() */
     int64_t memory_bytes; /* 0: four fifths of what is available */
+    bool pin;             /* bind threads to cores */
+    bool numa;            /* one worker for each NUMA node */
     bool insecure;
     bool verbose;
     bool log_json;
 
     /* derived */
+    bool is_child; /* one of the workers that worker_numa() started */
     char coordinator_host[256];
     int coordinator_port;
     char data_host[256];
