@@ -2,7 +2,7 @@
 
 #include <inttypes.h>
 
-const char *const cluster_options_kv[] = {"f16", "f32", NULL};
+const char *const cluster_options_kv[] = {"f16", "f32", "q8_0", NULL};
 
 int cluster_options_check(const struct cluster_options *o, struct err *err)
 {

@@ -31,7 +31,7 @@ extern const char *const cluster_options_kv[];
     {.name = "cuts", .type = CONF_STRING, .value = "LIST",                                         \
      .offset = CLUSTER_FIELD(settings, cuts),                                                      \
      .help = "first layers of stages 2, 3 ...: 3,5 = three workers"},                              \
-    {.name = "kv", .type = CONF_CHOICE, .value = "f16|f32", .choices = cluster_options_kv,         \
+    {.name = "kv", .type = CONF_CHOICE, .value = "f16|f32|q8_0", .choices = cluster_options_kv,         \
      .initial = "f16", .offset = CLUSTER_FIELD(settings, kv),                                      \
      .help = "type of cached keys and values"},                                                    \
     {.name = "models-file", .type = CONF_STRING, .value = "FILE",                                  \

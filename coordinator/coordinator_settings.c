@@ -8,7 +8,7 @@
 
 #define FIELD(name) offsetof(struct coordinator_settings, name)
 
-static const char *const kv_choices[] = {"f16", "f32", NULL};
+static const char *const kv_choices[] = {"f16", "f32", "q8_0", NULL};
 
 static int coordinator_check_cuts(const char *text, struct err *err)
 {
@@ -77,7 +77,7 @@ static const struct conf_option coordinator_options[] = {
     {.name = "kv",
      .type = CONF_CHOICE,
      .offset = FIELD(kv_choice),
-     .value = "f16|f32",
+     .value = "f16|f32|q8_0",
      .initial = "f16",
      .choices = kv_choices,
      .help = "type of the KV cache"},
@@ -221,7 +221,7 @@ static int coordinator_settings_check(struct coordinator_settings *s, struct err
         if (rc != 0)
             return rc;
     }
-    s->kv_type = s->kv_choice ? KV_F32 : KV_F16;
+    s->kv_type = (enum kv_type)s->kv_choice; /* kv_choices stand in its order */
     int rc = coordinator_find_model(s, err);
     if (rc == 0)
         coordinator_name_model(s);

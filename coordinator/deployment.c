@@ -65,6 +65,10 @@ int deployment_open(struct deployment *d, const struct deployment_spec *spec, st
         if (spec->cuts[i] >= d->model.n_layers)
             return err_set(err, ERR_CONFIG, "cut at layer %d: %s has layers 0 to %d", spec->cuts[i],
                            d->model.name, d->model.n_layers - 1);
+    if (spec->kv_type == KV_Q8_0 && d->model.head_dim % KV_Q8_0_GROUP != 0)
+        return err_set(err, ERR_CONFIG,
+                       "kv = \"q8_0\" takes groups of %d elements, and a head of %s has %d",
+                       KV_Q8_0_GROUP, d->model.name, d->model.head_dim);
     deployment_set_limits(d);
     manifest_digest_config(&d->model, d->config_digest);
     int failed = pthread_create(&d->hasher, NULL, deployment_hash, d);

@@ -7,8 +7,11 @@
 #include "kernels/attention.h"
 
 #include "kernels/kernels_fill.h"
+#include "kernels/quant.h"
 
 #include <assert.h>
+#include <float.h>
+#include <math.h>
 #include <omp.h>
 #include <stdbool.h>
 #include <string.h>
@@ -52,15 +55,13 @@ static size_t round_up(size_t n, size_t to)
     return (n + to - 1) / to * to;
 }
 
-static size_t kv_element_bytes(const struct attention_shape *shape)
-{
-    return shape->kv_type == KV_F16 ? 2 : 4;
-}
-
 /* Bytes of the keys (or the values) of one head in one block. */
 static size_t kv_head_bytes(const struct attention_shape *shape)
 {
-    return (size_t)shape->head_dim * KV_BLOCK_TOKENS * kv_element_bytes(shape);
+    size_t elements = (size_t)shape->head_dim * KV_BLOCK_TOKENS;
+    if (shape->kv_type == KV_Q8_0)
+        return elements + elements / KV_Q8_0_GROUP * sizeof(uint16_t);
+    return elements * (shape->kv_type == KV_F16 ? sizeof(uint16_t) : sizeof(float));
 }
 
 size_t kv_block_bytes(const struct attention_shape *shape)
@@ -78,32 +79,87 @@ static const char *kv_values(const struct attention_shape *shape, const char *bl
     return block + (size_t)(shape->kv_heads + kv_head) * kv_head_bytes(shape);
 }
 
+/* One group of 32 elements, as docs/numerics.md (section 6) defines it; returns its scale. */
+static uint16_t quantise_group(int8_t codes[KV_Q8_0_GROUP], const float *x)
+{
+    float largest = 0.0f;
+    bool finite = true;
+    for (int i = 0; i < KV_Q8_0_GROUP; i++) {
+        finite = finite && fabsf(x[i]) <= FLT_MAX;
+        largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
+    }
+    uint16_t half = quant_f32_to_f16(largest / 127.0f);
+    float scale = quant_f16_to_f32(half);
+    memset(codes, 0, KV_Q8_0_GROUP);
+    if (!finite || !(scale <= FLT_MAX))
+        return 0x7e00; /* NaN */
+    if (scale == 0.0f)
+        return 0;
+    float inverse = 1.0f / scale;
+    for (int i = 0; i < KV_Q8_0_GROUP; i++) {
+        float code = rintf(x[i] * inverse);
+        codes[i] = (int8_t)(code > 127.0f ? 127.0f : code < -127.0f ? -127.0f : code);
+    }
+    return half;
+}
+
+/* A key and a value of one head at a position of a block. */
+static void write_q8_0(void *keys, void *values, size_t slot, size_t dim, const float *key,
+                       const float *value)
+{
+    int8_t *k_codes = keys, *v_codes = values, codes[KV_Q8_0_GROUP];
+    uint16_t *k_scales = (uint16_t *)(k_codes + dim * KV_BLOCK_TOKENS);
+    uint16_t *v_scales = (uint16_t *)(v_codes + dim * KV_BLOCK_TOKENS);
+    size_t groups = dim / KV_Q8_0_GROUP;
+    for (size_t g = 0; g < groups; g++) {
+        size_t at = g * KV_Q8_0_GROUP;
+        k_scales[g * KV_BLOCK_TOKENS + slot] = quantise_group(codes, key + at);
+        for (size_t d = 0; d < KV_Q8_0_GROUP; d++)
+            k_codes[(at + d) * KV_BLOCK_TOKENS + slot] = codes[d];
+        v_scales[slot * groups + g] = quantise_group(v_codes + slot * dim + at, value + at);
+    }
+}
+
+static void write_f16(const struct kernels *k, void *keys, void *values, size_t slot, size_t dim,
+                      const float *key, const float *value)
+{
+    uint16_t half[MAX_HEAD_DIM];
+    k->vec.f32_to_f16(half, key, dim);
+    for (size_t d = 0; d < dim; d++)
+        ((uint16_t *)keys)[d * KV_BLOCK_TOKENS + slot] = half[d];
+    k->vec.f32_to_f16((uint16_t *)values + slot * dim, value, dim);
+}
+
+static void write_f32(void *keys, void *values, size_t slot, size_t dim, const float *key,
+                      const float *value)
+{
+    for (size_t d = 0; d < dim; d++)
+        ((float *)keys)[d * KV_BLOCK_TOKENS + slot] = key[d];
+    memcpy((float *)values + slot * dim, value, dim * sizeof(float));
+}
+
 void kv_write(const struct kernels *k, const struct attention_shape *shape, void *kv,
               size_t block_stride, const struct attention_row *rows, int n_rows, const float *keys,
               size_t key_stride, const float *values, size_t value_stride)
 {
-    int dim = shape->head_dim;
-    assert(dim <= MAX_HEAD_DIM);
+    size_t dim = (size_t)shape->head_dim;
+    assert(dim <= MAX_HEAD_DIM && (shape->kv_type != KV_Q8_0 || dim % KV_Q8_0_GROUP == 0));
+#pragma omp parallel for schedule(static) if (n_rows >= 64)
     for (int r = 0; r < n_rows; r++) {
         size_t slot = (size_t)rows[r].position % KV_BLOCK_TOKENS;
         char *block =
             (char *)kv + rows[r].blocks[rows[r].position / KV_BLOCK_TOKENS] * block_stride;
         for (int h = 0; h < shape->kv_heads; h++) {
-            const float *key = keys + (size_t)r * key_stride + (size_t)(h * dim);
-            const float *value = values + (size_t)r * value_stride + (size_t)(h * dim);
+            const float *key = keys + (size_t)r * key_stride + (size_t)h * dim;
+            const float *value = values + (size_t)r * value_stride + (size_t)h * dim;
             void *k_to = block + (size_t)h * kv_head_bytes(shape);
             void *v_to = block + (size_t)(shape->kv_heads + h) * kv_head_bytes(shape);
-            if (shape->kv_type == KV_F16) {
-                uint16_t half[MAX_HEAD_DIM];
-                k->vec.f32_to_f16(half, key, (size_t)dim);
-                for (int d = 0; d < dim; d++)
-                    ((uint16_t *)k_to)[(size_t)d * KV_BLOCK_TOKENS + slot] = half[d];
-                k->vec.f32_to_f16((uint16_t *)v_to + slot * (size_t)dim, value, (size_t)dim);
-            } else {
-                for (int d = 0; d < dim; d++)
-                    ((float *)k_to)[(size_t)d * KV_BLOCK_TOKENS + slot] = key[d];
-                memcpy((float *)v_to + slot * (size_t)dim, value, (size_t)dim * sizeof(float));
-            }
+            if (shape->kv_type == KV_F16)
+                write_f16(k, k_to, v_to, slot, dim, key, value);
+            else if (shape->kv_type == KV_Q8_0)
+                write_q8_0(k_to, v_to, slot, dim, key, value);
+            else
+                write_f32(k_to, v_to, slot, dim, key, value);
         }
     }
 }
@@ -119,6 +175,19 @@ static void prefetch(const char *from, size_t bytes)
         __builtin_prefetch(from + i);
 }
 
+typedef void scores_slot(float *, const float *, const void *, int, int, float);
+typedef void values_slot(float *, const float *, const void *, int, int, int);
+
+static scores_slot *slots_scores(const struct vec_kernels *v, enum kv_type type)
+{
+    return (scores_slot *[KV_TYPES]){v->scores_f16, v->scores_f32, v->scores_q8_0}[type];
+}
+
+static values_slot *slots_values(const struct vec_kernels *v, enum kv_type type)
+{
+    return (values_slot *[KV_TYPES]){v->values_f16, v->values_f32, v->values_q8_0}[type];
+}
+
 /* One block of one tile: partial results of its rows from `first` on, those that see the block.
  * Memory is read ahead by one product: the values during q · keys, and during w · values the keys
  * of the block behind. q: [queries of the tile, head_dim]; s: scratch, [queries, 64]. */
@@ -131,11 +200,10 @@ static void block_partial(const struct job *j, const struct tile *t, int kv_head
     int dim = shape->head_dim, group = j->group;
     const char *block = j->kv + rows[0].blocks[b] * j->block_stride;
     const char *keys = kv_keys(shape, block, kv_head), *values = kv_values(shape, block, kv_head);
-    bool f16 = shape->kv_type == KV_F16;
     int from = first * group, n_q = t->n_rows * group - from;
 
     prefetch(values, kv_head_bytes(shape));
-    (f16 ? v->scores_f16 : v->scores_f32)(s, q + from * dim, keys, n_q, dim, shape->scale);
+    slots_scores(v, shape->kv_type)(s, q + from * dim, keys, n_q, dim, shape->scale);
     if (b + 1 < tile_blocks(j, t))
         prefetch(kv_keys(shape, j->kv + rows[0].blocks[b + 1] * j->block_stride, kv_head),
                  kv_head_bytes(shape));
@@ -147,7 +215,7 @@ static void block_partial(const struct job *j, const struct tile *t, int kv_head
         int at = r * group, count = (end - r) * group;
         float *w = s + (at - from) * KV_BLOCK_TOKENS;
         v->weights(w, count, n, to.maximum + at, to.sum + at);
-        (f16 ? v->values_f16 : v->values_f32)(to.o + at * dim, w, values, count, dim, n);
+        slots_values(v, shape->kv_type)(to.o + at * dim, w, values, count, dim, n);
         r = end;
     }
 }

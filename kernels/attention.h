@@ -2,9 +2,11 @@
  *
  * A KV block holds KV_BLOCK_TOKENS consecutive positions of one sequence for one layer. Keys are
  * stored transposed, [kv_head][head_dim][64], so that a lane is a position; values [kv_head][64]
- * [head_dim], so that a lane is an element: no float sum runs across lanes but the sum of one
- * block's 64 weights, which has a fixed tree. Each block, aligned to absolute position, gives an
- * independent (maximum, sum, output); partials merge by a left fold in ascending order
+ * [head_dim], so that a lane is an element. In q8_0 either is signed bytes, and each kv_head's are
+ * followed by the halves that scale them, one for 32 elements of a head: [head_dim / 32][64] those
+ * of keys, [64][head_dim / 32] those of values. So no float sum runs across lanes but the sum of
+ * one block's 64 weights, which has a fixed tree. Each block, aligned to absolute position, gives
+ * an independent (maximum, sum, output); partials merge by a left fold in ascending order
  * (docs/numerics.md), so chunks of a prompt, batches and threads leave no trace in the bits. */
 #ifndef PACELINE_KERNELS_ATTENTION_H
 #define PACELINE_KERNELS_ATTENTION_H
@@ -16,7 +18,10 @@
 
 #define KV_BLOCK_TOKENS 64
 
-enum kv_type { KV_F16, KV_F32 };
+enum kv_type { KV_F16, KV_F32, KV_Q8_0 };
+
+#define KV_TYPES      3
+#define KV_Q8_0_GROUP 32 /* head_dim is a multiple of it where KV_Q8_0 is chosen */
 
 struct attention_shape {
     int heads, kv_heads, head_dim;

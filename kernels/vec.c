@@ -144,6 +144,22 @@ static void vec_scores_f32(float *s, const float *q, const void *keys, int n_q, 
     scores_scale(s, n_q, scale);
 }
 
+static void vec_scores_q8_0(float *s, const float *q, const void *keys, int n_q, int dim,
+                            float scale)
+{
+    const int8_t *codes = keys;
+    const uint16_t *scales = (const uint16_t *)(codes + dim * VEC_BLOCK);
+    float row[VEC_BLOCK];
+    scores_clear(s, n_q);
+    for (int d = 0; d < dim; d++) {
+        for (int p = 0; p < VEC_BLOCK; p++)
+            row[p] =
+                quant_f16_to_f32(scales[d / 32 * VEC_BLOCK + p]) * (float)codes[d * VEC_BLOCK + p];
+        scores_add(s, q + d, row, n_q, dim);
+    }
+    scores_scale(s, n_q, scale);
+}
+
 /* A score that is NaN does not become the maximum, but makes its own weight and the sum NaN. */
 static void vec_weights(float *s, int n_q, int n, float *ret_maximum, float *ret_sum)
 {
@@ -185,6 +201,20 @@ static void vec_values_f32(float *o, const float *w, const void *values, int n_q
         values_add(o, w + p, v + p * dim, n_q, dim);
 }
 
+static void vec_values_q8_0(float *o, const float *w, const void *values, int n_q, int dim, int n)
+{
+    const int8_t *codes = values;
+    const uint16_t *scales = (const uint16_t *)(codes + dim * VEC_BLOCK);
+    float row[256];
+    for (int i = 0; i < n_q * dim; i++)
+        o[i] = 0.0f;
+    for (int p = 0; p < n; p++) {
+        for (int d = 0; d < dim; d++)
+            row[d] = quant_f16_to_f32(scales[p * (dim / 32) + d / 32]) * (float)codes[p * dim + d];
+        values_add(o, w + p, row, n_q, dim);
+    }
+}
+
 static void vec_merge(float *maximum, float *sum, float *o, const float *maximum2,
                       const float *sum2, const float *o2, int n_q, int dim)
 {
@@ -213,8 +243,10 @@ void vec_fill(struct vec_kernels *k)
                               .f16_to_f32 = vec_f16_to_f32,
                               .scores_f16 = vec_scores_f16,
                               .scores_f32 = vec_scores_f32,
+                              .scores_q8_0 = vec_scores_q8_0,
                               .weights = vec_weights,
                               .values_f16 = vec_values_f16,
                               .values_f32 = vec_values_f32,
+                              .values_q8_0 = vec_values_q8_0,
                               .merge = vec_merge};
 }

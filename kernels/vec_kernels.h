@@ -39,11 +39,15 @@ struct vec_kernels {
      * unwritten positions hold. dim: a multiple of 8, at most 256. */
     void (*scores_f16)(float *s, const float *q, const void *keys, int n_q, int dim, float scale);
     void (*scores_f32)(float *s, const float *q, const void *keys, int n_q, int dim, float scale);
+    /* keys: signed bytes [dim][64], behind them their scales, halves [dim / 32][64]. */
+    void (*scores_q8_0)(float *s, const float *q, const void *keys, int n_q, int dim, float scale);
     /* Of the first n positions of each query: maximum, w = exp(s - maximum) in place, and Σ w. */
     void (*weights)(float *s, int n_q, int n, float *ret_maximum, float *ret_sum);
     /* o[n_q][dim] = Σ_p w[n_q][64] · values[64][dim] over the first n positions, p ascending. */
     void (*values_f16)(float *o, const float *w, const void *values, int n_q, int dim, int n);
     void (*values_f32)(float *o, const float *w, const void *values, int n_q, int dim, int n);
+    /* values: signed bytes [64][dim], behind them their scales, halves [64][dim / 32]. */
+    void (*values_q8_0)(float *o, const float *w, const void *values, int n_q, int dim, int n);
     /* (maximum, sum, o) of n_q queries absorbs the next block's (maximum2, sum2, o2). */
     void (*merge)(float *maximum, float *sum, float *o, const float *maximum2, const float *sum2,
                   const float *o2, int n_q, int dim);

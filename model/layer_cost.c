@@ -12,8 +12,8 @@ struct layer_cost layer_cost_of(const struct model_config *c, const struct weigh
         if (t->dims[1] > 1) /* a matrix: each element meets one activation */
             cost.multiply_adds_per_token += t->dims[0] * t->dims[1];
     }
-    int64_t element_bytes = kv_type == KV_F32 ? 4 : 2;
-    cost.kv_bytes_per_token = 2 * (int64_t)c->n_kv_heads * c->head_dim * element_bytes;
+    struct attention_shape shape = {c->n_heads, c->n_kv_heads, c->head_dim, kv_type, 0.0f};
+    cost.kv_bytes_per_token = (int64_t)kv_block_bytes(&shape) / KV_BLOCK_TOKENS;
     return cost;
 }
 

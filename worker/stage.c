@@ -68,8 +68,13 @@ static int stage_check_spec(const struct stage_spec *spec, struct err *err)
         return err_set(err, ERR_MODEL,
                        "attention of %d heads of %d on %d heads of keys is not supported",
                        c->n_heads, c->head_dim, c->n_kv_heads);
-    if (spec->kv_type != KV_F16 && spec->kv_type != KV_F32)
+    if ((int)spec->kv_type < 0 || spec->kv_type >= KV_TYPES)
         return err_set(err, ERR_INPUT, "KV type %d is unknown", (int)spec->kv_type);
+    if (spec->kv_type == KV_Q8_0 && c->head_dim % KV_Q8_0_GROUP != 0)
+        return err_set(err, ERR_INPUT,
+                       "keys and values of q8_0 come in groups of %d, and the model's heads have "
+                       "%d elements",
+                       KV_Q8_0_GROUP, c->head_dim);
     if (l->max_rows < 1 || l->max_sequences < 1 || l->max_outputs < 1 || l->max_context < 1 ||
         l->kv_blocks < 1)
         return err_set(err, ERR_INPUT,

@@ -164,7 +164,7 @@ static int runner_make_stage(struct worker_runner *r, struct err *err)
     if (load->end_layer > (uint32_t)r->model.n_layers || load->first_layer >= load->end_layer)
         return err_set(err, ERR_NETWORK, "layers %u to %u were asked for, the model has %d",
                        load->first_layer, load->end_layer, r->model.n_layers);
-    if (load->kv_type != KV_F16 && load->kv_type != KV_F32)
+    if (load->kv_type >= KV_TYPES)
         return err_set(err, ERR_NETWORK, "KV type %u is unknown here", load->kv_type);
     r->limits = (struct batch_limits){load->max_rows,    load->max_sequences,
                                       load->max_outputs, load->max_context,

@@ -401,8 +401,10 @@ void vec_neon_fill(struct vec_kernels *k)
                               .f16_to_f32 = neon_f16_to_f32,
                               .scores_f16 = neon_scores_f16,
                               .scores_f32 = neon_scores_f32,
+                              .scores_q8_0 = k->scores_q8_0,
                               .weights = neon_weights,
                               .values_f16 = neon_values_f16,
                               .values_f32 = neon_values_f32,
+                              .values_q8_0 = k->values_q8_0,
                               .merge = neon_merge};
 }

@@ -102,6 +102,35 @@ INLINE void strip_halves(float *strip, const uint16_t *from, int stride, int n, 
             _mm256_store_ps(strip + j * STRIP + v * 8, load8(from, j * stride + v * 8, STORED_F16));
 }
 
+/* strip[d][16] of 16 keys, scale · code, which is exact. */
+INLINE void strip_keys_q8_0(float *strip, const int8_t *codes, const uint16_t *scales, int dim)
+{
+    for (int first = 0; first < dim; first += 32, scales += VEC_BLOCK) {
+        __m256 low = load8(scales, 0, STORED_F16), high = load8(scales, 8, STORED_F16);
+        for (int d = first; d < first + 32; d++) {
+            __m128i code = _mm_loadu_si128((const __m128i *)(codes + d * VEC_BLOCK));
+            __m256 a = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(code));
+            __m256 b = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(code, 8)));
+            _mm256_store_ps(strip + d * STRIP, _mm256_mul_ps(a, low));
+            _mm256_store_ps(strip + d * STRIP + 8, _mm256_mul_ps(b, high));
+        }
+    }
+}
+
+/* strip[p][16] of 16 elements of n values, which are of one group. */
+INLINE void strip_values_q8_0(float *strip, const int8_t *codes, const uint16_t *scales, int dim,
+                              int n)
+{
+    for (int p = 0; p < n; p++) {
+        __m256 scale = _mm256_set1_ps(_cvtsh_ss(scales[p * (dim / 32)]));
+        __m128i code = _mm_loadu_si128((const __m128i *)(codes + p * dim));
+        __m256 a = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(code));
+        __m256 b = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(code, 8)));
+        _mm256_store_ps(strip + p * STRIP, _mm256_mul_ps(a, scale));
+        _mm256_store_ps(strip + p * STRIP + 8, _mm256_mul_ps(b, scale));
+    }
+}
+
 /* 16 columns from `at` on of an f16 or f32 array. */
 INLINE void columns(struct product p, int n_q, const int vectors, enum stored stored, bool scaled,
                     float scale)
@@ -139,6 +168,19 @@ static void avx2_scores_f32(float *s, const float *q, const void *keys, int n_q,
     scores(s, q, keys, n_q, dim, scale, STORED_F32);
 }
 
+static void avx2_scores_q8_0(float *s, const float *q, const void *keys, int n_q, int dim,
+                             float scale)
+{
+    const int8_t *codes = keys;
+    const uint16_t *scales = (const uint16_t *)(codes + dim * VEC_BLOCK);
+    _Alignas(32) float strip[MAX_ROWS * STRIP];
+    for (int at = 0; at < VEC_BLOCK; at += STRIP) {
+        struct product p = {s + at, VEC_BLOCK, q, dim, strip, 0, STRIP, dim};
+        strip_keys_q8_0(strip, codes + at, scales + at, dim);
+        product_columns(p, n_q, 2, STORED_F32, true, scale);
+    }
+}
+
 INLINE void values(float *o, const float *w, const void *of_block, int n_q, int dim, int n,
                    enum stored stored)
 {
@@ -159,6 +201,19 @@ static void avx2_values_f16(float *o, const float *w, const void *of_block, int 
 static void avx2_values_f32(float *o, const float *w, const void *of_block, int n_q, int dim, int n)
 {
     values(o, w, of_block, n_q, dim, n, STORED_F32);
+}
+
+static void avx2_values_q8_0(float *o, const float *w, const void *of_block, int n_q, int dim,
+                             int n)
+{
+    const int8_t *codes = of_block;
+    const uint16_t *scales = (const uint16_t *)(codes + dim * VEC_BLOCK);
+    _Alignas(32) float strip[VEC_BLOCK * STRIP];
+    for (int at = 0; at < dim; at += STRIP) {
+        struct product p = {o + at, dim, w, VEC_BLOCK, strip, 0, STRIP, n};
+        strip_values_q8_0(strip, codes + at, scales + at / 32, dim, n);
+        product_columns(p, n_q, 2, STORED_F32, false, 0.0f);
+    }
 }
 
 /* Lanes are p mod 16, in ascending p. NaN differences fail the comparison. */
@@ -234,8 +289,10 @@ void attention_avx2_fill(struct vec_kernels *k)
 {
     k->scores_f16 = avx2_scores_f16;
     k->scores_f32 = avx2_scores_f32;
+    k->scores_q8_0 = avx2_scores_q8_0;
     k->weights = avx2_weights;
     k->values_f16 = avx2_values_f16;
     k->values_f32 = avx2_values_f32;
+    k->values_q8_0 = avx2_values_q8_0;
     k->merge = avx2_merge;
 }

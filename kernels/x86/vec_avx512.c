@@ -402,8 +402,10 @@ void vec_avx512_fill(struct vec_kernels *k)
                               .f16_to_f32 = avx512_f16_to_f32,
                               .scores_f16 = avx512_scores_f16,
                               .scores_f32 = avx512_scores_f32,
+                              .scores_q8_0 = k->scores_q8_0,
                               .weights = avx512_weights,
                               .values_f16 = avx512_values_f16,
                               .values_f32 = avx512_values_f32,
+                              .values_q8_0 = k->values_q8_0,
                               .merge = avx512_merge};
 }

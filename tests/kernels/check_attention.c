@@ -17,7 +17,7 @@ static int every = 1;
 static const struct {
     int heads, kv_heads, head_dim;
 } shapes[] = {{7, 1, 64}, {8, 1, 24}, {3, 3, 48}, {4, 2, 16}, {4, 2, 128}, {3, 1, 256},
-              {52, 1, 8}, {5, 1, 40}, {6, 2, 72}, {4, 2, 4},  {2, 1, 18}};
+              {52, 1, 8}, {5, 1, 40}, {6, 2, 72}, {4, 2, 4},  {2, 1, 18},  {12, 3, 32}};
 
 enum { SHAPES = sizeof shapes / sizeof *shapes, SEQUENCES = 3, MAX_BLOCKS = 8 };
 
@@ -203,6 +203,8 @@ static void test_same_bits(void **state)
 {
     for (int i = 0; i < SHAPES; i += every) {
         check_shape(i, i % 3 ? KV_F16 : KV_F32, ORDINARY);
+        if (shapes[i].head_dim % KV_Q8_0_GROUP == 0)
+            check_shape(i, KV_Q8_0, ORDINARY);
     }
 }
 
@@ -212,11 +214,27 @@ static void test_same_bits_of_extremes(void **state)
         check_shape(i, KV_F16, WIDE);
         check_shape(i + 1, KV_F32, ANY_BITS);
     }
+    check_shape(0, KV_Q8_0, WIDE);
+    check_shape(11, KV_Q8_0, ANY_BITS);
 }
 
-static double stored(const struct setup *s, float x)
+/* What the cache makes of a head: the formulas of docs/numerics.md, section 6. */
+static void stored(const struct setup *s, const float *x, double *ret_y)
 {
-    return (double)(s->shape.kv_type == KV_F16 ? quant_f16_to_f32(quant_f32_to_f16(x)) : x);
+    const int dim = s->shape.head_dim;
+    for (int first = 0; s->shape.kv_type == KV_Q8_0 && first < dim; first += 32) {
+        float largest = 0.0f;
+        for (int i = first; i < first + 32; i++)
+            largest = fmaxf(largest, fabsf(x[i]));
+        float d = quant_f16_to_f32(quant_f32_to_f16(largest / 127.0f));
+        for (int i = first; i < first + 32; i++) {
+            float code = d > 0.0f ? rintf(x[i] * (1.0f / d)) : 0.0f;
+            ret_y[i] = (double)d * fmax(-127.0, fmin(127.0, (double)code));
+        }
+    }
+    for (int i = 0; s->shape.kv_type != KV_Q8_0 && i < dim; i++)
+        ret_y[i] =
+            (double)(s->shape.kv_type == KV_F16 ? quant_f16_to_f32(quant_f32_to_f16(x[i])) : x[i]);
 }
 
 /* One head of one row in double precision; *ret_bound: how far float32 may be. */
@@ -225,6 +243,7 @@ static void exact_head(const struct setup *s, int sequence, int position, int he
 {
     static double score[MAX_BLOCKS * 64];
     const double u = 0x1p-24;
+    double of_cache[256];
     int dim = s->shape.head_dim, kv_head = head / (s->shape.heads / s->shape.kv_heads);
     const float *q = s->q[sequence] + (size_t)position * s->q_floats + (size_t)(head * dim);
     double most = -INFINITY, least = INFINITY, error = 0.0, sum = 0.0, largest = 0.0;
@@ -232,9 +251,10 @@ static void exact_head(const struct setup *s, int sequence, int position, int he
         const float *key = s->k[sequence] + (size_t)p * s->kv_floats + (size_t)(kv_head * dim);
         double terms = 0.0;
         score[p] = 0.0;
+        stored(s, key, of_cache);
         for (int d = 0; d < dim; d++) {
-            score[p] += (double)q[d] * stored(s, key[d]);
-            terms += fabs((double)q[d] * stored(s, key[d]));
+            score[p] += (double)q[d] * of_cache[d];
+            terms += fabs((double)q[d] * of_cache[d]);
         }
         score[p] *= (double)s->shape.scale;
         /* dim roundings of the chain, one of the scale */
@@ -248,9 +268,10 @@ static void exact_head(const struct setup *s, int sequence, int position, int he
         const float *value = s->v[sequence] + (size_t)p * s->kv_floats + (size_t)(kv_head * dim);
         double w = exp(score[p] - most);
         sum += w;
+        stored(s, value, of_cache);
         for (int d = 0; d < dim; d++) {
-            ret_o[d] += w * stored(s, value[d]);
-            largest = fmax(largest, fabs(stored(s, value[d])));
+            ret_o[d] += w * of_cache[d];
+            largest = fmax(largest, fabs(of_cache[d]));
         }
     }
     for (int d = 0; d < dim; d++)
@@ -267,10 +288,15 @@ static void exact_head(const struct setup *s, int sequence, int position, int he
 static void test_within_rounding_of_double(void **state)
 {
     omp_set_num_threads(2);
-    for (int shape = 0; shape < SHAPES; shape += every) {
+    for (int n = 0; n < SHAPES * KV_TYPES; n++) {
         struct setup s;
         float *out[SEQUENCES];
-        setup_init(&s, shape, shape % 2 ? KV_F32 : KV_F16, ORDINARY);
+        const int shape = n / KV_TYPES, type = n % KV_TYPES;
+        if (shape % every != 0)
+            continue;
+        if (type == KV_Q8_0 ? shapes[shape].head_dim % KV_Q8_0_GROUP != 0 : shape % 2 != type)
+            continue;
+        setup_init(&s, shape, (enum kv_type)type, ORDINARY);
         outputs_new(&s, out);
         run_all(&s, &all[n_all - 1], &(struct way){"all at once", 1000, 0, true}, out);
         for (int i = 0; i < SEQUENCES; i++)
@@ -296,6 +322,8 @@ static const struct {
     int heads, kv_heads, head_dim;
 } timed[] = {
     {"0.5B", 14, 2, 64}, {"1.5B", 12, 2, 128}, {"7B", 28, 4, 128}, {"Qwen3 8B", 32, 8, 128}};
+
+static const char *const kv_names[KV_TYPES] = {"f16", "f32", "q8_0"};
 
 enum { BENCH_ROWS = 128, BENCH_CACHE = 64 << 20 };
 
@@ -334,7 +362,7 @@ static void bench_shape(size_t at, enum kv_type type, int position, int isa)
         }
         double flops = 4.0 * n * (position + (n + 1) / 2.0) * (double)width;
         printf("%-8s %-8s %-4s %3d rows behind %5d: %8.0f us, %6.2f Gflop/s, %5.2f GB/s\n",
-               all[isa].isa_name, timed[at].name, type == KV_F16 ? "f16" : "f32", n, position, best,
+               all[isa].isa_name, timed[at].name, kv_names[type], n, position, best,
                flops / best * 1e-3, (double)(position / 64 * (int64_t)stride) / best * 1e-3);
     }
     free(kv);
@@ -348,7 +376,7 @@ static int bench(int position)
 {
     for (int i = n_all > 1; i < n_all; i++) /* not the reference, which takes seconds */
         for (size_t at = 0; at < sizeof timed / sizeof *timed; at++)
-            for (int type = KV_F16; type < 2; type++)
+            for (int type = KV_F16; type < KV_TYPES; type++)
                 bench_shape(at, (enum kv_type)type, position, i);
     return 0;
 }

@@ -116,6 +116,9 @@ static void test_refused_specifications(void **state)
     SPOILED("range", s->spec.first_layer = good.end_layer);
     SPOILED("range", s->spec.end_layer++);
     SPOILED("KV type", s->spec.kv_type = (enum kv_type)7);
+    struct model_config odd = *good.model;
+    odd.head_dim = odd.head_dim / 32 * 32 + 16;
+    SPOILED("q8_0", (s->spec.model = &odd, s->spec.kv_type = KV_Q8_0));
     SPOILED("at least", s->spec.limits.max_rows = 0);
     SPOILED("at least", s->spec.limits.max_sequences = 0);
     SPOILED("at least", s->spec.limits.max_outputs = 0);

@@ -168,7 +168,7 @@ def config_case(home, tmp_path, program, text, *options):
 
 @pytest.mark.parametrize("text, line, words", [
     ('# a comment\nmodle = "x";\n', 2, ["modle", "model", "concurrency"]),
-    ('\n\nkv = "f8";\n', 3, ["kv", "f8", "f16", "f32"]),
+    ('\n\nkv = "f8";\n', 3, ["kv", "f8", "f16", "f32", "q8_0"]),
     ('workers = 0;\n', 1, ["workers", "0", "1"]),
     ('workers = "two";\n', 1, ["workers", "whole number"]),
     ('concurrency = 1.5;\n', 1, ["concurrency", "whole number"]),
@@ -205,7 +205,7 @@ def test_worker_configuration(home, tmp_path, text, words):
 
 @pytest.mark.parametrize("text, line, words", [
     ('up: { worker = 2; };\n', 1, ["worker", "workers"]),
-    ('up: {\n  kv = "q4";\n};\n', 2, ["kv", "q4", "f16", "f32"]),
+    ('up: {\n  kv = "q4";\n};\n', 2, ["kv", "q4", "f16", "f32", "q8_0"]),
     ('down: { };\n', 1, ["down", "up", "bench"]),
     ('workers = 2;\n', 1, ["workers", "group", "up"]),
     ('up: {\n  http = "x";\n};\n', 2, ["http", "HOST:PORT"]),

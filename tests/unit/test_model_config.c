@@ -225,6 +225,7 @@ static void test_costs(void **state)
     assert_int_equal(cost.weight_bytes, weights / 32 * 34 + vectors * 4);
     assert_int_equal(cost.kv_bytes_per_token, 2 * 32 * 2);
     assert_int_equal(layer_cost_of(&c, f, 1, KV_F32).kv_bytes_per_token, 2 * 32 * 4);
+    assert_int_equal(layer_cost_of(&c, f, 1, KV_Q8_0).kv_bytes_per_token, 2 * (32 + 2));
     assert_int_equal(layer_cost_embedding_bytes(&c, f), 224 / 32 * 34);
     assert_int_equal(layer_cost_head_bytes(&c, f), 352 * 224 / 32 * 34);
     weight_file_close(f);
