@@ -14,6 +14,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 DATA = ROOT / "tests" / "data"
 PROGRAMS = pathlib.Path(os.environ.get("PACELINE_BIN", ROOT / "build" / "bin")).resolve()
+ARM64 = ROOT / "build-arm64"  # tests/arm64/build
 QUICKSTART = ROOT / "deploy" / "quickstart"
 
 # In the environment of every process that a test starts, so that a survivor is found in /proc.
@@ -122,9 +123,9 @@ def free_port_pair():
 class Process:
     """One program with its output in a file."""
 
-    def __init__(self, program, arguments, log, env, stdin=subprocess.DEVNULL):
+    def __init__(self, program, arguments, log, env, stdin=subprocess.DEVNULL, runner=()):
         self.log = pathlib.Path(log)
-        self.command = [str(PROGRAMS / program), *map(str, arguments)]
+        self.command = [*runner, str(PROGRAMS / program), *map(str, arguments)]
         with open(self.log, "wb") as out:
             self.popen = subprocess.Popen(self.command, stdin=stdin, stdout=out,
                                           stderr=subprocess.STDOUT, env=env)
@@ -178,17 +179,18 @@ class Process:
 
 class Cluster:
     """A coordinator and `workers` workers of `threads` threads. `isa` is one name for all, or a
-    list with one for each worker. What does not start in time fails with the logs."""
+    list with one for each worker; `emulated` has for each worker None, or the CPU on which qemu runs
+    its ARM64 program. What does not start in time fails with the logs."""
 
     count = 0
 
     def __init__(self, home, model, workers=1, threads=1, isa=None, options=(), worker_options=(),
-                 wait=True, cuts=None, joined=None):
+                 wait=True, cuts=None, joined=None, emulated=None):
         Cluster.count += 1
         self.home = pathlib.Path(home)
         self.folder = self.home / f"cluster-{Cluster.count}"
         self.folder.mkdir(parents=True)
-        self.threads, self.isa = threads, isa
+        self.threads, self.isa, self.emulated = threads, isa, emulated
         self.worker_options = list(worker_options)
         self.workers = []
         self.key = None
@@ -224,11 +226,14 @@ class Cluster:
         number = len(self.workers)
         if not isa:
             isa = self.isa if isinstance(self.isa, (str, type(None))) else self.isa[number]
+        cpu = self.emulated[number] if self.emulated else None
+        program = ARM64 / "bin" / "paceline-worker" if cpu else "paceline-worker"
         worker = Process(
-            "paceline-worker",
+            program,
             ["--config", "/dev/null", "--coordinator", self.cluster, "--threads", self.threads,
              "--memory", "1GiB", "--name", f"w{number + 1}", *self.worker_options, *options],
-            self.folder / f"worker-{number + 1}.log", environment(self.home, isa))
+            self.folder / f"worker-{number + 1}.log", environment(self.home, isa),
+            runner=["qemu-aarch64", "-L", ARM64 / "sysroot", "-cpu", cpu] if cpu else ())
         self.workers.append(worker)
         wait_until(lambda: f"w{number + 1} joined" in self.coordinator.text() or
                    not worker.is_alive() or not self.coordinator.is_alive(), START_LIMIT_S,
