@@ -37,7 +37,7 @@ struct matmul_layout {
 /* Inline, so that a micro-kernel for one type sees constants. Against GGUF's bytes: equal, but
  * for scales of 6 bits that become bytes: Q3_K + 3.6 %, Q4_K + 2.8 %, Q5_K + 2.3 %, IQ4_XS
  * + 1.5 %, and MXFP4's scales of one byte that become two: + 5.9 %. */
-static inline struct matmul_layout matmul_layout(int type)
+__attribute__((always_inline)) static inline struct matmul_layout matmul_layout(int type)
 {
     switch (type) {
     case TENSOR_F32:
@@ -80,18 +80,21 @@ size_t matmul_group_bytes(int type, int cols);
 /* Packs `rows` (1 … 16) GGUF rows; the lanes of missing rows are zero weights. */
 void matmul_pack_group(int type, int rows, int cols, const void *source, uint8_t *to);
 
-static inline int matmul_plane_run(struct matmul_layout l, struct matmul_plane p)
+__attribute__((always_inline)) static inline int matmul_plane_run(struct matmul_layout l,
+                                                                  struct matmul_plane p)
 {
     return l.elements == 256 ? 8 : p.bits;
 }
 
-static inline int matmul_plane_vector(struct matmul_layout l, struct matmul_plane p, int v)
+__attribute__((always_inline)) static inline int matmul_plane_vector(struct matmul_layout l,
+                                                                     struct matmul_plane p, int v)
 {
     const int run = matmul_plane_run(l, p);
     return v / (run * 8 / p.bits) * run + v % run;
 }
 
-static inline int matmul_plane_shift(struct matmul_layout l, struct matmul_plane p, int v)
+__attribute__((always_inline)) static inline int matmul_plane_shift(struct matmul_layout l,
+                                                                    struct matmul_plane p, int v)
 {
     return v / matmul_plane_run(l, p) * p.bits % 8;
 }
