@@ -1,5 +1,6 @@
 /* kernels.c - fills the table of micro-kernels. */
 #include "kernels/kernels.h"
+#include "kernels/codebook.h"
 #include "kernels/cpu_features.h"
 #include "kernels/kernels_fill.h"
 #include "kernels/quant.h"
@@ -75,8 +76,9 @@ static void name_products(struct matmul_kernels *k, const struct matmul_kernels 
                           const char *name)
 {
     for (int type = 0; type < MATMUL_SLOTS; type++)
-        k->product_isa[type] =
-            k->product[type] == before->product[type] ? before->product_isa[type] : name;
+        if (k->product[type] != before->product[type] ||
+            (codebook_has(type) && k->codebook != before->codebook))
+            k->product_isa[type] = name;
 }
 
 static void fill_matmul(struct kernels *k, void (*fill)(struct matmul_kernels *k), const char *name)
@@ -95,6 +97,7 @@ static void fill(struct kernels *k, unsigned features)
     (void)features;
     if (k->isa >= ISA_AVX2) {
         fill_matmul(k, matmul_avx2_fill, isas[ISA_AVX2].name);
+        fill_matmul(k, codebook_avx2_fill, isas[ISA_AVX2].name);
         vec_avx2_fill(&k->vec);
         attention_avx2_fill(&k->vec);
     }

@@ -215,7 +215,8 @@ static void job_prepare(struct job *j, const struct kernels *k, const struct mat
     assert(w->cols == a->cols && part->y_stride >= (size_t)w->rows);
     const int block = quant_block_elements(w->type);
     j->w = w;
-    j->whole = (struct matmul_tile){.group_bytes = matmul_group_bytes(w->type, w->cols),
+    j->whole = (struct matmul_tile){.kernels = &k->matmul,
+                                    .group_bytes = matmul_group_bytes(w->type, w->cols),
                                     .cols = w->cols,
                                     .x = a->x,
                                     .x_stride = (size_t)a->cols,

@@ -23,10 +23,14 @@ struct matmul_codes {
     size_t stride, scale_stride, sum16_stride, sum32_stride;
 };
 
+struct matmul_kernels;
+struct codebook_block;
+
 struct matmul_tile {
-    const uint8_t *weights; /* the first group, 64-byte aligned */
-    size_t group_bytes;     /* from one group to the next */
-    int groups;             /* any number; full ones: every lane is stored */
+    const struct matmul_kernels *kernels; /* that the product belongs to */
+    const uint8_t *weights;               /* the first group, 64-byte aligned */
+    size_t group_bytes;                   /* from one group to the next */
+    int groups;                           /* any number; full ones: every lane is stored */
     int cols;
     int rows;                  /* 1 … MATMUL_TILE_ROWS */
     const float *x;            /* for F32, F16 and BF16 weights */
@@ -40,6 +44,10 @@ struct matmul_kernels {
     /* By weight type; empty for numbers that are no supported type. */
     void (*product[MATMUL_SLOTS])(const struct matmul_tile *tile);
     const char *product_isa[MATMUL_SLOTS]; /* who filled the slot; kernels_select() sets it */
+    /* y[r][o] = fma(d_w · d_x, float(Σ_j sc_j · Σ q_w · q_x), y[r][o]) for one block of each of 16
+     * outputs and `rows` activation rows, whose codes and scale of that block begin at *x. */
+    void (*codebook)(const struct codebook_block *blocks, const struct matmul_codes *x, int rows,
+                     float *y, size_t y_stride);
     /* One row into groups of `group` (32 or 256) columns; `to` points at that row. */
     void (*quantise)(const float *x, int cols, int group, const struct matmul_codes *to);
     const char *quantise_isa;

@@ -1,5 +1,6 @@
 /* matmul_layout.c - where each format's pieces are, and packing from GGUF blocks. */
 #include "kernels/matmul_layout.h"
+#include "kernels/codebook.h"
 #include "kernels/matmul_kernels.h"
 
 #include <assert.h>
@@ -7,6 +8,8 @@
 
 size_t matmul_group_bytes(int type, int cols)
 {
+    if (codebook_has(type))
+        return (quant_row_bytes(type, cols) * MATMUL_GROUP + 63) / 64 * 64;
     const struct matmul_layout l = matmul_layout(type);
     assert(l.elements && cols >= 0 && cols % l.elements == 0);
     const size_t block = (size_t)l.block_bytes + (size_t)l.halves * 32;
@@ -65,9 +68,10 @@ static void pack_blocks(int type, int row, int cols, const uint8_t *source, uint
     }
 }
 
-static void pack_plain(int bytes, int row, int cols, const uint8_t *source, uint8_t *to)
+/* Elements, or whole blocks, of `bytes` each. */
+static void pack_plain(int bytes, int row, int n, const uint8_t *source, uint8_t *to)
 {
-    for (int k = 0; k < cols; k++)
+    for (int k = 0; k < n; k++)
         memcpy(to + ((size_t)k * MATMUL_GROUP + (size_t)row) * (size_t)bytes,
                source + (size_t)k * (size_t)bytes, (size_t)bytes);
 }
@@ -81,6 +85,6 @@ void matmul_pack_group(int type, int rows, int cols, const void *source, uint8_t
         if (quant_format(type))
             pack_blocks(type, row, cols, from, to);
         else
-            pack_plain(quant_block_bytes(type), row, cols, from, to);
+            pack_plain(quant_block_bytes(type), row, cols / quant_block_elements(type), from, to);
     }
 }

@@ -14,7 +14,8 @@
  * so that two sub-blocks share a vector of nibbles, and every `bits` vectors in blocks of 32.
  * Scales and minima are bytes, [sub-block / 2][row][2]; Q2_K's are nibbles of one byte, scale low.
  *
- * F32, F16, BF16: [column][16], no blocks. */
+ * F32, F16, BF16: [column][16], no blocks. The types of codebook.h: [block][16], the file's blocks,
+ * padded to 64. */
 #ifndef PACELINE_KERNELS_MATMUL_LAYOUT_H
 #define PACELINE_KERNELS_MATMUL_LAYOUT_H
 
@@ -70,7 +71,7 @@ __attribute__((always_inline)) static inline struct matmul_layout matmul_layout(
         return (struct matmul_layout){32, {4, 0}, {0, 0}, 0, 0, .block_bytes = 256, .halves = 1};
     case TENSOR_IQ4_XS: /* scales are signed */
         return (struct matmul_layout){256, {4, 0}, {0, 0}, 2048, 0, 2176, .halves = 1};
-    default:
+    default: /* codebook.h's types too: they have no layout but the file's */
         return (struct matmul_layout){0};
     }
 }

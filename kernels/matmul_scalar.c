@@ -1,4 +1,5 @@
 /* matmul_scalar.c - the reference: docs/numerics.md, sections 3 and 4, as plain loops. */
+#include "kernels/codebook.h"
 #include "kernels/kernels_fill.h"
 #include "kernels/matmul_layout.h"
 
@@ -223,6 +224,22 @@ static void product_mxfp4(const struct matmul_tile *t)
     scalar_product(TENSOR_MXFP4, t);
 }
 
+static void codebook(const struct codebook_block *blocks, const struct matmul_codes *x, int rows,
+                     float *y, size_t y_stride)
+{
+    for (int r = 0; r < rows; r++) {
+        const int8_t *codes = x->codes + (size_t)r * x->stride;
+        const float x_scale = x->scales[(size_t)r * x->scale_stride];
+        float *to = y + (size_t)r * y_stride;
+        for (int o = 0; o < MATMUL_GROUP; o++) {
+            int sum = 0;
+            for (int i = 0; i < 256; i++)
+                sum += blocks[o].scales[i / 16] * blocks[o].weights[i] * codes[i];
+            to[o] = fmaf(blocks[o].scale * x_scale, (float)sum, to[o]);
+        }
+    }
+}
+
 /* The scale of a group; *ret_factor is what x is multiplied by before rounding. */
 static float group_scale(const float *x, int n, float *ret_factor)
 {
@@ -280,6 +297,8 @@ void matmul_scalar_fill(struct matmul_kernels *k)
     k->product[TENSOR_IQ4_NL] = product_iq4_nl;
     k->product[TENSOR_IQ4_XS] = product_iq4_xs;
     k->product[TENSOR_MXFP4] = product_mxfp4;
+    codebook_fill(k);
+    k->codebook = codebook;
     k->quantise = quantise;
     k->quantise_isa = "scalar";
 }

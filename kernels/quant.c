@@ -1,5 +1,6 @@
 /* quant.c - block formats taken apart, and the float32 value of every element. */
 #include "kernels/quant.h"
+#include "kernels/codebook.h"
 
 #include <assert.h>
 #include <string.h>
@@ -37,22 +38,22 @@ static const struct quant_type quant_types[QUANT_TYPES] = {
     [TENSOR_IQ4_NL] = {"IQ4_NL", 2 + 16, {32, 0, 0, false, quant_values_nl}},
     [TENSOR_IQ4_XS] = {"IQ4_XS", 4 + 4 + 128, {256, 32, 0, false, quant_values_nl}},
     [TENSOR_MXFP4] = {"MXFP4", 1 + 16, {32, 0, 0, false, quant_values_e2m1}},
+    [TENSOR_IQ2_XXS] = {"IQ2_XXS", 66, {.elements = 256}},
+    [TENSOR_IQ2_XS] = {"IQ2_XS", 74, {.elements = 256}},
+    [TENSOR_IQ3_XXS] = {"IQ3_XXS", 98, {.elements = 256}},
+    [TENSOR_IQ1_S] = {"IQ1_S", 50, {.elements = 256}},
+    [TENSOR_IQ3_S] = {"IQ3_S", 110, {.elements = 256}},
+    [TENSOR_IQ2_S] = {"IQ2_S", 82, {.elements = 256}},
+    [TENSOR_IQ1_M] = {"IQ1_M", 56, {.elements = 256}},
+    [TENSOR_TQ1_0] = {"TQ1_0", 54, {.elements = 256}},
+    [TENSOR_TQ2_0] = {"TQ2_0", 66, {.elements = 256}},
     [9] = {.name = "Q8_1"},
     [15] = {.name = "Q8_K"},
-    [16] = {.name = "IQ2_XXS"},
-    [17] = {.name = "IQ2_XS"},
-    [18] = {.name = "IQ3_XXS"},
-    [19] = {.name = "IQ1_S"},
-    [21] = {.name = "IQ3_S"},
-    [22] = {.name = "IQ2_S"},
     [24] = {.name = "I8"},
     [25] = {.name = "I16"},
     [26] = {.name = "I32"},
     [27] = {.name = "I64"},
     [28] = {.name = "F64"},
-    [29] = {.name = "IQ1_M"},
-    [34] = {.name = "TQ1_0"},
-    [35] = {.name = "TQ2_0"},
     [40] = {.name = "NVFP4"},
 };
 
@@ -97,7 +98,7 @@ size_t quant_row_bytes(int type, int64_t cols)
 const struct quant_format *quant_format(int type)
 {
     const struct quant_type *t = quant_find(type);
-    return t && t->format.elements > 1 ? &t->format : NULL;
+    return t && t->format.elements > 1 && !codebook_has(type) ? &t->format : NULL;
 }
 
 float quant_f16_to_f32(uint16_t h)
@@ -375,11 +376,16 @@ void quant_unpack_row(int type, const void *row, float *to, int64_t cols)
 {
     assert(quant_type_is_supported(type) && cols % quant_block_elements(type) == 0);
     const struct quant_format *f = quant_format(type);
+    const uint8_t *from = row;
+    if (codebook_has(type)) {
+        for (int64_t i = 0; i < cols; i += 256, from += quant_block_bytes(type))
+            codebook_unpack(type, from, to + i);
+        return;
+    }
     if (!f) {
         quant_unpack_plain(type, row, to, cols);
         return;
     }
-    const uint8_t *from = row;
     for (int64_t i = 0; i < cols; i += f->elements, from += quant_block_bytes(type)) {
         struct quant_block block;
         quant_split(type, from, &block);

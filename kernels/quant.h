@@ -24,9 +24,18 @@ enum tensor_type {
     TENSOR_Q4_K = 12,
     TENSOR_Q5_K = 13,
     TENSOR_Q6_K = 14,
+    TENSOR_IQ2_XXS = 16,
+    TENSOR_IQ2_XS = 17,
+    TENSOR_IQ3_XXS = 18,
+    TENSOR_IQ1_S = 19,
     TENSOR_IQ4_NL = 20,
+    TENSOR_IQ3_S = 21,
+    TENSOR_IQ2_S = 22,
     TENSOR_IQ4_XS = 23,
+    TENSOR_IQ1_M = 29,
     TENSOR_BF16 = 30,
+    TENSOR_TQ1_0 = 34,
+    TENSOR_TQ2_0 = 35,
     TENSOR_MXFP4 = 39
 };
 
@@ -57,7 +66,7 @@ struct quant_block {
     int8_t scales[16];
     uint8_t minima[16];
 };
-/* NULL for F32, F16, BF16 and unsupported types. */
+/* NULL for F32, F16, BF16, unsupported types, and those that codebook.h takes apart. */
 const struct quant_format *quant_format(int type);
 void quant_split(int type, const void *block, struct quant_block *ret_block);
 /* The centred weight that a code stands for. */

@@ -348,7 +348,7 @@ static int refuse_type(struct reader *r, const char *shown, uint32_t type)
             "%s: tensor '%s' has type number %u, which GGUF does not define: the file is "
             "damaged or newer than this program",
             r->path, shown, (unsigned)type);
-    char list[256] = "";
+    char list[320] = "";
     size_t length = 0;
     for (int t = 0; t < 64 && length < sizeof list; t++)
         if (quant_type_is_supported(t))

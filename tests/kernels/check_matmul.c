@@ -25,12 +25,15 @@ struct type_case {
 };
 
 static const struct type_case cases[] = {
-    {TENSOR_Q4_0, {0, -1}},   {TENSOR_Q4_1, {0, 2}},    {TENSOR_Q5_0, {0, -1}},
-    {TENSOR_Q5_1, {0, 2}},    {TENSOR_Q8_0, {0, -1}},   {TENSOR_Q2_K, {80, 82}},
-    {TENSOR_Q3_K, {108, -1}}, {TENSOR_Q4_K, {0, 2}},    {TENSOR_Q5_K, {0, 2}},
-    {TENSOR_Q6_K, {208, -1}}, {TENSOR_F32, {-1, -1}},   {TENSOR_F16, {-1, -1}},
-    {TENSOR_BF16, {-1, -1}},  {TENSOR_IQ4_NL, {0, -1}}, {TENSOR_IQ4_XS, {0, -1}},
-    {TENSOR_MXFP4, {-1, -1}},
+    {TENSOR_Q4_0, {0, -1}},    {TENSOR_Q4_1, {0, 2}},     {TENSOR_Q5_0, {0, -1}},
+    {TENSOR_Q5_1, {0, 2}},     {TENSOR_Q8_0, {0, -1}},    {TENSOR_Q2_K, {80, 82}},
+    {TENSOR_Q3_K, {108, -1}},  {TENSOR_Q4_K, {0, 2}},     {TENSOR_Q5_K, {0, 2}},
+    {TENSOR_Q6_K, {208, -1}},  {TENSOR_F32, {-1, -1}},    {TENSOR_F16, {-1, -1}},
+    {TENSOR_BF16, {-1, -1}},   {TENSOR_IQ4_NL, {0, -1}},  {TENSOR_IQ4_XS, {0, -1}},
+    {TENSOR_MXFP4, {-1, -1}},  {TENSOR_IQ2_XXS, {0, -1}}, {TENSOR_IQ2_XS, {0, -1}},
+    {TENSOR_IQ3_XXS, {0, -1}}, {TENSOR_IQ1_S, {0, -1}},   {TENSOR_IQ3_S, {0, -1}},
+    {TENSOR_IQ2_S, {0, -1}},   {TENSOR_IQ1_M, {-1, -1}},  {TENSOR_TQ1_0, {52, -1}},
+    {TENSOR_TQ2_0, {64, -1}},
 };
 
 enum { CASES = sizeof cases / sizeof *cases };
@@ -104,6 +107,11 @@ static void random_block(const struct type_case *c, enum flavour flavour, uint8_
     for (int i = 0; i < 2 && c->halves[i] >= 0; i++) {
         const uint16_t h = random_half(flavour);
         memcpy(to + c->halves[i], &h, sizeof h);
+    }
+    if (c->type == TENSOR_IQ1_M) { /* d is on top of four words */
+        const uint16_t h = random_half(flavour);
+        for (int i = 0; i < 4; i++)
+            to[49 + 2 * i] = (uint8_t)((to[49 + 2 * i] & 15) | (h >> 4 * i & 15) << 4);
     }
     if (c->type == TENSOR_MXFP4 && flavour != EXTREME)
         to[0] = (uint8_t)(112 + random_below(12)); /* 2^(e - 128) */

@@ -1,4 +1,5 @@
 /* test_quant.c - every supported block format against published values, bit by bit. */
+#include "kernels/codebook.h"
 #include "kernels/quant.h"
 
 #include <math.h>
@@ -19,14 +20,31 @@ struct type_case {
 };
 
 static const struct type_case cases[] = {
-    {TENSOR_F32, "F32", 1, 4},           {TENSOR_F16, "F16", 1, 2},
-    {TENSOR_BF16, "BF16", 1, 2},         {TENSOR_Q4_0, "Q4_0", 32, 18},
-    {TENSOR_Q4_1, "Q4_1", 32, 20},       {TENSOR_Q5_0, "Q5_0", 32, 22},
-    {TENSOR_Q5_1, "Q5_1", 32, 24},       {TENSOR_Q8_0, "Q8_0", 32, 34},
-    {TENSOR_Q2_K, "Q2_K", 256, 84},      {TENSOR_Q3_K, "Q3_K", 256, 110},
-    {TENSOR_Q4_K, "Q4_K", 256, 144},     {TENSOR_Q5_K, "Q5_K", 256, 176},
-    {TENSOR_Q6_K, "Q6_K", 256, 210},     {TENSOR_IQ4_NL, "IQ4_NL", 32, 18},
-    {TENSOR_IQ4_XS, "IQ4_XS", 256, 136}, {TENSOR_MXFP4, "MXFP4", 32, 17},
+    {TENSOR_F32, "F32", 1, 4},
+    {TENSOR_F16, "F16", 1, 2},
+    {TENSOR_BF16, "BF16", 1, 2},
+    {TENSOR_Q4_0, "Q4_0", 32, 18},
+    {TENSOR_Q4_1, "Q4_1", 32, 20},
+    {TENSOR_Q5_0, "Q5_0", 32, 22},
+    {TENSOR_Q5_1, "Q5_1", 32, 24},
+    {TENSOR_Q8_0, "Q8_0", 32, 34},
+    {TENSOR_Q2_K, "Q2_K", 256, 84},
+    {TENSOR_Q3_K, "Q3_K", 256, 110},
+    {TENSOR_Q4_K, "Q4_K", 256, 144},
+    {TENSOR_Q5_K, "Q5_K", 256, 176},
+    {TENSOR_Q6_K, "Q6_K", 256, 210},
+    {TENSOR_IQ4_NL, "IQ4_NL", 32, 18},
+    {TENSOR_IQ4_XS, "IQ4_XS", 256, 136},
+    {TENSOR_MXFP4, "MXFP4", 32, 17},
+    {TENSOR_IQ2_XXS, "IQ2_XXS", 256, 66},
+    {TENSOR_IQ2_XS, "IQ2_XS", 256, 74},
+    {TENSOR_IQ3_XXS, "IQ3_XXS", 256, 98},
+    {TENSOR_IQ1_S, "IQ1_S", 256, 50},
+    {TENSOR_IQ3_S, "IQ3_S", 256, 110},
+    {TENSOR_IQ2_S, "IQ2_S", 256, 82},
+    {TENSOR_IQ1_M, "IQ1_M", 256, 56},
+    {TENSOR_TQ1_0, "TQ1_0", 256, 54},
+    {TENSOR_TQ2_0, "TQ2_0", 256, 66},
 };
 
 static void *read_file(const char *name, size_t *ret_size)
@@ -140,11 +158,33 @@ static void test_half_conversion_matches_published_values(void **state)
     free(from);
 }
 
+/* Blocks come from files: whatever their bytes, what is read stays within the tables. */
+static void test_codebooks_hold_any_bytes(void **state)
+{
+    uint8_t bytes[128];
+    uint64_t seed = 1;
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        for (int i = 0; i < 2000 && codebook_has(cases[c].type); i++) {
+            for (size_t k = 0; k < sizeof bytes; k++) {
+                seed = seed * 6364136223846793005u + 1442695040888963407u;
+                bytes[k] = i < 256 ? (uint8_t)i : (uint8_t)(seed >> 56);
+            }
+            struct codebook_block b;
+            codebook_split(cases[c].type, bytes, &b);
+            for (int k = 0; k < 256; k++) {
+                assert_in_range(b.weights[k] + 62, 0, 124);
+                assert_in_range(b.scales[k / 16], 1, 31);
+            }
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_unpack_matches_published_values),
         cmocka_unit_test(test_types),
+        cmocka_unit_test(test_codebooks_hold_any_bytes),
         cmocka_unit_test(test_half_conversion),
         cmocka_unit_test(test_half_conversion_matches_published_values),
     };
