@@ -265,8 +265,8 @@ static void product(int type, const struct matmul_tile *t)
         const uint8_t *from = t->weights + (size_t)g * t->group_bytes;
         for (int i = 0; i < t->cols / 256; i++) {
             struct codebook_block blocks[MATMUL_GROUP];
-            for (int o = 0; o < MATMUL_GROUP; o++, from += bytes)
-                codebook_split(type, from, &blocks[o]);
+            t->kernels->codebook_split(type, from, blocks);
+            from += MATMUL_GROUP * bytes;
             struct matmul_codes x = t->codes;
             x.codes += 256 * i;
             x.scales += i;

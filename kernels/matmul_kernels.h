@@ -44,6 +44,8 @@ struct matmul_kernels {
     /* By weight type; empty for numbers that are no supported type. */
     void (*product[MATMUL_SLOTS])(const struct matmul_tile *tile);
     const char *product_isa[MATMUL_SLOTS]; /* who filled the slot; kernels_select() sets it */
+    /* Takes 16 blocks of a type of codebook.h apart, which stand side by side. */
+    void (*codebook_split)(int type, const uint8_t *from, struct codebook_block *to);
     /* y[r][o] = fma(d_w · d_x, float(Σ_j sc_j · Σ q_w · q_x), y[r][o]) for one block of each of 16
      * outputs and `rows` activation rows, whose codes and scale of that block begin at *x. */
     void (*codebook)(const struct codebook_block *blocks, const struct matmul_codes *x, int rows,

@@ -224,6 +224,12 @@ static void product_mxfp4(const struct matmul_tile *t)
     scalar_product(TENSOR_MXFP4, t);
 }
 
+static void split(int type, const uint8_t *from, struct codebook_block *to)
+{
+    for (int o = 0; o < MATMUL_GROUP; o++)
+        codebook_split(type, from + o * quant_block_bytes(type), to + o);
+}
+
 static void codebook(const struct codebook_block *blocks, const struct matmul_codes *x, int rows,
                      float *y, size_t y_stride)
 {
@@ -298,6 +304,7 @@ void matmul_scalar_fill(struct matmul_kernels *k)
     k->product[TENSOR_IQ4_XS] = product_iq4_xs;
     k->product[TENSOR_MXFP4] = product_mxfp4;
     codebook_fill(k);
+    k->codebook_split = split;
     k->codebook = codebook;
     k->quantise = quantise;
     k->quantise_isa = "scalar";
