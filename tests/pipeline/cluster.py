@@ -14,7 +14,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 DATA = ROOT / "tests" / "data"
 PROGRAMS = pathlib.Path(os.environ.get("PACELINE_BIN", ROOT / "build" / "bin")).resolve()
-ARM64 = ROOT / "build-arm64"  # tests/arm64/build
+ARM64 = ROOT / "build-arm64"  # tests/arm64/cross-build
 QUICKSTART = ROOT / "deploy" / "quickstart"
 
 # In the environment of every process that a test starts, so that a survivor is found in /proc.

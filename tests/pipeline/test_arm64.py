@@ -11,7 +11,7 @@ from golden import Golden
 if platform.machine() != "x86_64":
     pytest.skip("for x86-64 machines", allow_module_level=True)
 if not (ARM64 / "bin" / "paceline-worker").exists() or not shutil.which("qemu-aarch64"):
-    pytest.skip("no ARM64 worker could be built here (tests/arm64/build)", allow_module_level=True)
+    pytest.skip("no ARM64 worker could be built here (tests/arm64/cross-build)", allow_module_level=True)
 
 BEST = instruction_sets()[-1]
 MODELS = [("qwen2-tied", "Q8_0"), ("qwen2-k256", "Q4_K_M"), ("qwen3-tied", "MXFP4")]
