@@ -54,14 +54,10 @@ struct source {
     const int16_t *scales;
 };
 
-/* How a lane gets the scales of a run: of each sub-block one 16-bit number twice, or of two
- * sub-blocks a pair, or of each sub-block 32 bits. */
-enum scale_form { SCALE_TWICE, SCALE_PAIR, SCALE_WIDE };
-
 struct multiplier {
     int tile_rows;      /* at most MOST_ROWS */
-    bool unsigned_only; /* signed codes come plus 128, and the type has an offset of 128 */
-    enum scale_form (*form)(int type);
+    bool unsigned_only; /* signed codes come plus 128, and their types have an offset of 128 */
+    bool wide_scales;   /* a lane has the scale in 32 bits, else twice in 16 */
     /* total[r][h] += scale · codes · x for the 32 columns of a run; `run` chooses the fields when
      * the source is packed. 32-wide formats have no scale. */
     void (*add_run)(int type, bool planes, int rows, const struct source *s, int run,
@@ -128,12 +124,10 @@ always_inline int type_sub_columns(int type)
     return type == TENSOR_Q2_K || type == TENSOR_Q3_K || type == TENSOR_Q6_K ? 16 : 32;
 }
 
-/* Scale vectors of a run. */
-always_inline int type_scales(const struct multiplier *m, int type)
+/* Scale vectors of a run: one for each sub-block. */
+always_inline int type_scales(int type)
 {
-    if (matmul_layout(type).elements == 32)
-        return 0;
-    return m->form(type) == SCALE_PAIR ? 1 : RUN / type_sub_columns(type);
+    return matmul_layout(type).elements == 32 ? 0 : RUN / type_sub_columns(type);
 }
 
 /* Super-blocks whose end needs sums of activations by sub-block: for minima or offset. */
@@ -170,12 +164,13 @@ always_inline struct source packed_source(int type, const uint8_t *block, int fi
 /* ---- codes, scales, halves ---- */
 
 /* Four bits to the values they stand for; MXFP4's doubled and plus 12, so that none is negative. */
-always_inline __m256i look_up(int type, __m256i codes)
+always_inline __m256i look_up(const struct multiplier *m, int type, __m256i codes)
 {
-    const __m128i table = type == TENSOR_MXFP4 ? _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12,
-                                                               11, 10, 9, 8, 6, 4, 0)
-                                               : _mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22,
-                                                               -10, 1, 13, 25, 38, 53, 69, 89, 113);
+    const __m128i mxfp4 = _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
+    const __m128i iq4 =
+        _mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113);
+    const __m128i flip = _mm_set1_epi8(m->unsigned_only ? (char)0x80 : 0);
+    const __m128i table = type == TENSOR_MXFP4 ? mxfp4 : _mm_xor_si128(iq4, flip);
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), codes);
 }
 
@@ -198,13 +193,14 @@ always_inline __m256i load_high(int type, const struct source *s, int run, int i
 }
 
 /* Half h of column vector i of a run. */
-always_inline __m256i load_codes(int type, const struct source *s, int run, int i, int h)
+always_inline __m256i load_codes(const struct multiplier *m, int type, const struct source *s,
+                                 int run, int i, int h)
 {
     const struct matmul_layout l = matmul_layout(type);
     const int v = l.elements == 32 ? i : run * 8 + i;
     __m256i vector = load_256(s->low + matmul_plane_vector(l, l.low, v) * 64 + h * 32);
-    if (type == TENSOR_Q8_0)
-        return _mm256_xor_si256(vector, _mm256_set1_epi8((char)0x80));
+    if (type == TENSOR_Q8_0) /* packed plus 128 */
+        return m->unsigned_only ? vector : _mm256_xor_si256(vector, _mm256_set1_epi8((char)0x80));
     if (l.low.bits == 2)
         vector = _mm256_srl_epi16(vector, _mm_cvtsi32_si128(s->low_shift));
     else if (matmul_plane_shift(l, l.low, v))
@@ -212,14 +208,14 @@ always_inline __m256i load_codes(int type, const struct source *s, int run, int 
     const __m256i mask = _mm256_set1_epi8((char)((1 << l.low.bits) - 1));
     const __m256i codes = _mm256_and_si256(vector, mask);
     if (type == TENSOR_IQ4_NL || type == TENSOR_IQ4_XS || type == TENSOR_MXFP4)
-        return look_up(type, codes);
+        return look_up(m, type, codes);
     return l.high.bits ? _mm256_or_si256(codes, load_high(type, s, run, i, h)) : codes;
 }
 
-always_inline __m256i source_codes(int type, bool planes, const struct source *s, int run, int i,
-                                   int h)
+always_inline __m256i source_codes(const struct multiplier *m, int type, bool planes,
+                                   const struct source *s, int run, int i, int h)
 {
-    return planes ? load_codes(type, s, run, i, h) : load_256(s->codes + i * 64 + h * 32);
+    return planes ? load_codes(m, type, s, run, i, h) : load_256(s->codes + i * 64 + h * 32);
 }
 
 /* Pair j of a block's scales, as 16-bit numbers in each row's lane. */
@@ -241,27 +237,24 @@ always_inline __m256i load_minima(int type, const uint8_t *block, int j, int h)
     return _mm256_cvtepu8_epi16(bytes);
 }
 
-/* The first or the second of each pair, in the form that is wanted. */
-always_inline __m256i one_of_pair(enum scale_form form, __m256i pairs, int which)
+/* The first or the second of each pair: in 32 bits, or twice. */
+always_inline __m256i one_of_pair(bool wide, __m256i pairs, int which)
 {
-    if (form == SCALE_WIDE)
+    if (wide)
         return _mm256_srai_epi32(which ? pairs : _mm256_slli_epi32(pairs, 16), 16);
     const __m128i first = _mm_setr_epi8(0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13);
     const __m128i second = _mm_setr_epi8(2, 3, 2, 3, 6, 7, 6, 7, 10, 11, 10, 11, 14, 15, 14, 15);
     return _mm256_shuffle_epi8(pairs, _mm256_broadcastsi128_si256(which ? second : first));
 }
 
-/* Scale vector i of a run. */
+/* The scale of sub-block i of a run. */
 always_inline __m256i source_scale(const struct multiplier *m, int type, bool planes,
                                    const struct source *s, int run, int i, int h)
 {
-    const enum scale_form form = m->form(type);
     if (!planes)
         return load_256(s->scales + i * 32 + h * 16);
-    if (form == SCALE_PAIR)
-        return load_scales(type, s->packed_scales, run, h);
-    const int sub_block = type_sub_columns(type) == 16 ? run * 2 + i : run;
-    return one_of_pair(form, load_scales(type, s->packed_scales, sub_block / 2, h), sub_block % 2);
+    const int j = run * type_scales(type) + i;
+    return one_of_pair(m->wide_scales, load_scales(type, s->packed_scales, j / 2, h), j % 2);
 }
 
 /* Minima where the type has them, else scales. */
@@ -423,7 +416,7 @@ always_inline void add_expanded_block(const struct multiplier *m, int type, int 
                                       const struct expanded *e, int b, const struct matmul_codes *x,
                                       int at, __m256 acc[][2])
 {
-    const int elements = matmul_layout(type).elements, scales = type_scales(m, type);
+    const int elements = matmul_layout(type).elements, scales = type_scales(type);
     struct source s = {.codes = e->codes[b * (elements / 4)],
                        .scales = e->scales[b * (elements / RUN) * scales]};
     const int8_t *codes = x->codes + (size_t)at * (size_t)elements;
@@ -479,9 +472,9 @@ always_inline void expand_run(const struct multiplier *m, int type, const struct
     for (int h = 0; h < 2; h++) {
 #pragma GCC unroll 8
         for (int i = 0; i < 8; i++)
-            store_256(codes[i] + h * 32, load_codes(type, s, run, i, h));
+            store_256(codes[i] + h * 32, load_codes(m, type, s, run, i, h));
 #pragma GCC unroll 2
-        for (int i = 0; i < type_scales(m, type); i++)
+        for (int i = 0; i < type_scales(type); i++)
             store_256(scales[i] + h * 16, source_scale(m, type, true, s, run, i, h));
     }
 }
@@ -498,7 +491,7 @@ always_inline void expand_block(const struct multiplier *m, int type, const uint
 #pragma GCC unroll 2
         for (int run = 0; run < step / RUN; run++) {
             const int at = (b * l.elements + first) / RUN + run;
-            expand_run(m, type, &s, run, e->codes + at * 8, e->scales + at * type_scales(m, type));
+            expand_run(m, type, &s, run, e->codes + at * 8, e->scales + at * type_scales(type));
         }
     }
     const int pairs = 128 / type_sub_columns(type);

@@ -30,12 +30,6 @@ always_inline int sixteen_bit_vectors(int type)
     }
 }
 
-always_inline enum scale_form scale_form(int type)
-{
-    (void)type;
-    return SCALE_TWICE;
-}
-
 /* sum (+)= pairs of products of one column vector. */
 always_inline void add_products(int type, bool first, __m256i codes, __m256i x, __m256i *sum)
 {
@@ -68,8 +62,8 @@ always_inline void add_run(int type, bool planes, int rows, const struct source 
         __m256i sum[MOST_ROWS][2];
 #pragma GCC unroll 8
         for (int i = first; i < first + most; i++) {
-            const __m256i w0 = source_codes(type, planes, s, run, i, 0);
-            const __m256i w1 = source_codes(type, planes, s, run, i, 1);
+            const __m256i w0 = source_codes(&avx2, type, planes, s, run, i, 0);
+            const __m256i w1 = source_codes(&avx2, type, planes, s, run, i, 1);
 #pragma GCC unroll 6
             for (int r = 0; r < rows; r++) {
                 const __m256i four = four_columns(x + (size_t)r * stride + i * 4);
@@ -88,7 +82,7 @@ always_inline void add_run(int type, bool planes, int rows, const struct source 
     }
 }
 
-static const struct multiplier avx2 = {4, false, scale_form, add_run};
+static const struct multiplier avx2 = {4, .add_run = add_run};
 
 static void product_q4_0(const struct matmul_tile *t)
 {

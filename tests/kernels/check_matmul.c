@@ -245,6 +245,23 @@ static struct product random_product(const struct type_case *c, enum flavour fla
     return p;
 }
 
+/* matmul_avxvnni.c over AVX2's table, compiled with emulate_vnni.h. */
+void matmul_emulated_fill(struct matmul_kernels *k);
+
+/* Kernels of an instruction set that the machine has; after the last, of the emulated one. */
+static const char *select_kernels(struct kernels *k, int i)
+{
+    if (i < ISAS)
+        return kernels_select(k, kernels_isa_name(i), NULL) == 0 ? kernels_isa_name(i) : NULL;
+#if defined(__x86_64__)
+    if (kernels_select(k, "avx2", NULL) == 0) {
+        matmul_emulated_fill(&k->matmul);
+        return "emulated avxvnni";
+    }
+#endif
+    return NULL;
+}
+
 static void check_isas(const struct type_case *c, enum flavour flavour)
 {
     struct kernels scalar, k;
@@ -253,18 +270,18 @@ static void check_isas(const struct type_case *c, enum flavour flavour)
     product_fill(&p);
     omp_set_num_threads(1 + random_below(3));
     struct fence want = product_run(&p, &scalar, 0, p.tokens);
-    for (int i = 0; i < ISAS; i++) {
-        if (kernels_select(&k, kernels_isa_name(i), NULL) != 0)
+    for (int i = 0; i <= ISAS; i++) {
+        const char *isa = select_kernels(&k, i);
+        if (!isa)
             continue;
         struct fence got = product_run(&p, &k, 0, p.tokens);
-        compare(&p, kernels_isa_name(i), got.data, want.data, p.tokens);
+        compare(&p, isa, got.data, want.data, p.tokens);
         fence_free(got);
         /* A part of the batch alone gives the same bits. */
         const int first = random_below(p.tokens);
         const int some = 1 + random_below(p.tokens - first);
         got = product_run(&p, &k, first, some);
-        compare(&p, kernels_isa_name(i), got.data, (float *)want.data + (size_t)first * p.y_stride,
-                some);
+        compare(&p, isa, got.data, (float *)want.data + (size_t)first * p.y_stride, some);
         fence_free(got);
     }
     fence_free(want);
