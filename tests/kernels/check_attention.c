@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "kernels/attention.h"
 #include "kernels/quant.h"
+#include "machine_limits.h"
 
 #include <omp.h>
 #include <sys/mman.h>
@@ -329,7 +330,8 @@ enum { BENCH_ROWS = 128, BENCH_CACHE = 64 << 20 };
 
 /* Time of one row and of a chunk of 128 rows behind `position` tokens. As many layers take turns
  * as keep their keys and values out of the caches. */
-static void bench_shape(size_t at, enum kv_type type, int position, int isa)
+static void bench_shape(size_t at, enum kv_type type, int position, int isa,
+                        const struct machine_limits *limits)
 {
     struct attention_shape shape = {timed[at].heads, timed[at].kv_heads, timed[at].head_dim, type,
                                     (float)(1.0 / sqrt(timed[at].head_dim))};
@@ -360,10 +362,13 @@ static void bench_shape(size_t at, enum kv_type type, int position, int isa)
                       stride, rows, n, scratch);
             best = fmin(best, (double)(clock_now_us() - start));
         }
-        double flops = 4.0 * n * (position + (n + 1) / 2.0) * (double)width;
-        printf("%-8s %-8s %-4s %3d rows behind %5d: %8.0f us, %6.2f Gflop/s, %5.2f GB/s\n",
-               all[isa].isa_name, timed[at].name, kv_names[type], n, position, best,
-               flops / best * 1e-3, (double)(position / 64 * (int64_t)stride) / best * 1e-3);
+        double flops = 4.0 * n * (position + (n + 1) / 2.0) * (double)width / best * 1e6;
+        double bytes_read = (double)(position / 64 * (int64_t)stride) / best * 1e6;
+        char of_flops[16], of_read[16];
+        printf("%-8s %-8s %-4s %3d rows behind %5d: %8.0f us, %6.2f Gflop/s%s, %5.2f GB/s%s\n",
+               all[isa].isa_name, timed[at].name, kv_names[type], n, position, best, flops * 1e-9,
+               machine_limits_share(of_flops, flops, limits->f32_ops), bytes_read * 1e-9,
+               machine_limits_share(of_read, bytes_read, limits->read_bytes));
     }
     free(kv);
     free(q);
@@ -374,10 +379,15 @@ static void bench_shape(size_t at, enum kv_type type, int position, int isa)
 
 static int bench(int position)
 {
-    for (int i = n_all > 1; i < n_all; i++) /* not the reference, which takes seconds */
+    const int threads = omp_get_max_threads();
+    for (int i = n_all > 1; i < n_all; i++) { /* not the reference, which takes seconds */
+        const struct machine_limits limits = machine_limits_measure(all[i].isa, threads);
+        printf("%d thread(s), %s: memory read %.1f GB/s, f32 %.0f GFLOPS; shares of it\n", threads,
+               all[i].isa_name, limits.read_bytes * 1e-9, limits.f32_ops * 1e-9);
         for (size_t at = 0; at < sizeof timed / sizeof *timed; at++)
             for (int type = KV_F16; type < KV_TYPES; type++)
-                bench_shape(at, (enum kv_type)type, position, i);
+                bench_shape(at, (enum kv_type)type, position, i, &limits);
+    }
     return 0;
 }
 

@@ -4,6 +4,7 @@
 #include "kernels/matmul.h"
 #include "kernels/matmul_layout.h"
 #include "kernels/matmul_pack.h"
+#include "machine_limits.h"
 
 #include <math.h>
 #include <omp.h>
@@ -537,13 +538,31 @@ static void bench_matrix(const struct type_case *c, int cols, size_t bytes, stru
     free(source);
 }
 
+/* A figure and its share of the limit. */
+static void bench_print(double rate, double limit)
+{
+    char share[16];
+    printf(" %14.1f%-7s", rate * 1e-9, machine_limits_share(share, rate, limit));
+}
+
 static void bench(int threads, const char *only)
 {
     enum { TOKENS = 512 };
+    struct machine_limits limits[ISAS];
     omp_set_num_threads(threads);
-    printf("%d thread(s); GB/s of weights for one row, then 10^9 operations/s\n", threads);
-    printf("%-6s %-8s %6s %8s %8s %8s %8s %8s\n", "type", "isa", "cols", "1 row", "2 rows", "4",
-           "16", "512");
+    const double read_bytes = machine_limits_read(threads);
+    printf("%d thread(s), memory read %.1f GB/s;", threads, read_bytes * 1e-9);
+    for (int i = 1; i < ISAS; i++) {
+        if (!kernels_isa_is_offered(i))
+            continue;
+        limits[i] = (struct machine_limits){read_bytes, machine_limits_int8((enum isa)i, threads),
+                                            machine_limits_f32((enum isa)i, threads)};
+        printf(" %s: int8 %.0f GOPS, f32 %.0f GFLOPS;", kernels_isa_name(i),
+               limits[i].int8_ops * 1e-9, limits[i].f32_ops * 1e-9);
+    }
+    printf(" shares of it\nGB/s of weights for one row, then 10^9 operations/s\n");
+    printf("%-6s %-8s %6s %14s %21s %21s %21s %21s\n", "type", "isa", "cols", "1 row", "2 rows",
+           "4", "16", "512");
     for (int c = 0; c < CASES; c++) {
         if (only && strcmp(only, quant_type_name(cases[c].type)) != 0)
             continue;
@@ -562,13 +581,15 @@ static void bench(int threads, const char *only)
             if (kernels_select(&k, kernels_isa_name(i), NULL) != 0)
                 continue;
             const double one = time_product(&k, &large, a, x, 1, y);
-            printf("%-6s %-8s %6d %8.1f", quant_type_name(cases[c].type),
-                   k.matmul.product_isa[cases[c].type], cols,
-                   (double)matrix_bytes(large.type, large.rows, cols) * 1e-9 / one);
+            const bool is_plain = quant_block_elements(cases[c].type) == 1;
+            printf("%-6s %-8s %6d", quant_type_name(cases[c].type),
+                   k.matmul.product_isa[cases[c].type], cols);
+            bench_print((double)matrix_bytes(large.type, large.rows, cols) / one, read_bytes);
             static const int tokens[] = {2, 4, 16, TOKENS};
             for (int j = 0; j < 4; j++)
-                printf(" %8.1f", 2e-9 * small.rows * cols * tokens[j] /
-                                     time_product(&k, &small, a, x, tokens[j], y));
+                bench_print(2.0 * small.rows * cols * tokens[j] /
+                                time_product(&k, &small, a, x, tokens[j], y),
+                            is_plain ? limits[i].f32_ops : limits[i].int8_ops);
             printf("\n");
         }
         free(y);

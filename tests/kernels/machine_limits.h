@@ -5,8 +5,8 @@
 
 #include "kernels/kernels.h"
 
-/* All of `threads` threads together. A multiply-add counts as two operations; 0: that set has no
- * such instruction of its own. */
+/* All of `threads` threads together; with one, of the time that it was given. A multiply-add counts
+ * as two operations; 0: that set has no such instruction of its own. */
 struct machine_limits {
     double read_bytes; /* a second, from a buffer much larger than the caches */
     double int8_ops;   /* a second, operands in registers, the set's best instruction */
