@@ -1,9 +1,8 @@
 """One process of llama.cpp or of ik_llama.cpp, driven through its C interface by ctypes.
 
 `peers` starts this file with the Python of its virtual environment; what it finds goes to standard
-output as one JSON object a line, so that the parent can tell the phases apart while it watches the
-memory. Time is taken as Paceline's users get it: tokens through the model, the greedy choice of
-the next one included.
+output, one JSON object a line, so that what was measured before a crash is not lost. Timed is what
+is timed of Paceline: tokens through the model, and the greedy choice of the next one.
 """
 import argparse
 import ctypes
@@ -49,13 +48,12 @@ class Engine:
         self.model = api.llama_model_load_from_file(args.model.encode(), params)
         if not self.model:
             sys.exit(f"{args.engine}: {args.model} could not be loaded")
-        vocabulary = (api.llama_model_get_vocab(self.model))
-        self.n_vocabulary = api.llama_vocab_n_tokens(vocabulary)
+        self.n_vocabulary = api.llama_vocab_n_tokens(api.llama_model_get_vocab(self.model))
         self.random = Random(self.n_vocabulary)
         self.open_context(args.context, 1)
         self.batch = api.llama_batch_init(max(args.ubatch, 2048), 0, 1)
         self.step([(self.random.token(), 0, 0)])
-        say(load=time.perf_counter() - start)
+        say(test="load", seconds=time.perf_counter() - start)
 
     def open_context(self, tokens, sequences):
         api = self.api
@@ -146,11 +144,10 @@ def main():
         say(test=f"prefill {tokens}", rate=engine.prefill(tokens))
     for depth in args.depth:
         say(test=f"decode at {depth}", rate=engine.decode(args.generate, depth))
-    say(phase="memory")
     for streams in args.streams:
         engine.open_context((args.generate + 2 + 255) // 256 * 256, streams)
         engine.decode(2, 0, streams)
-        say(test=f"decode of {streams}", rate=engine.decode(args.generate, 0, streams))
+        say(test=f"batch {streams}", rate=engine.decode(args.generate, 0, streams))
 
 
 if __name__ == "__main__":
