@@ -58,12 +58,12 @@ def test_unsupported_architecture(home, tmp_path):
 
 
 def test_unsupported_tensor_type(home, tmp_path):
-    """MXFP4 (type 39) exists, but not here."""
+    """I8 (type 24) exists, but holds no weights here."""
     data = bytearray(MODEL.read_bytes())
     at = data.index(b"blk.0.attn_q.weight") + len(b"blk.0.attn_q.weight")
     n_dims, = struct.unpack_from("<I", data, at)
-    struct.pack_into("<I", data, at + 4 + 8 * n_dims, 39)
-    path = tmp_path / "mxfp4.gguf"
+    struct.pack_into("<I", data, at + 4 + 8 * n_dims, 24)
+    path = tmp_path / "i8.gguf"
     path.write_bytes(data)
     code, sentence = coordinator(home, "--model", path)
     assert code == 3 and "blk.0.attn_q.weight" in sentence, sentence
