@@ -20,7 +20,6 @@ static const struct isa_entry isas[ISAS] = {
     [ISA_AVX2] = {"avx2", CPU_AVX2},
     [ISA_AVXVNNI] = {"avxvnni", CPU_AVX2 | CPU_AVXVNNI},
     [ISA_AVX512] = {"avx512", CPU_AVX2 | CPU_AVX512},
-    [ISA_AMX] = {"amx", CPU_AVX2 | CPU_AVX512 | CPU_AMX},
     [ISA_NEON] = {"neon", CPU_NEON},
 };
 
@@ -107,8 +106,6 @@ static void fill(struct kernels *k, unsigned features)
         fill_matmul(k, matmul_avx512_fill, isas[ISA_AVX512].name);
         vec_avx512_fill(&k->vec);
     }
-    if (k->isa == ISA_AMX)
-        fill_matmul(k, matmul_amx_fill, isas[ISA_AMX].name);
 #elif defined(__aarch64__)
     if (k->isa == ISA_NEON) {
         fill_matmul(k, matmul_neon_fill, isas[ISA_NEON].name);
