@@ -50,6 +50,12 @@ struct choice {
     int in_flight;     /* steps that carry it now */
     struct choice *next_waiting;
 
+    /* wait_queue.c's own */
+    int64_t wait_rank;   /* microseconds; the smaller one goes first */
+    uint64_t wait_order; /* among equal ranks */
+    struct choice *wait_child, *wait_next, *wait_previous;
+    bool is_waiting;
+
     /* detokenizer and stop strings */
     struct detokenizer detokenizer;
     struct stop_strings stops;
@@ -73,6 +79,10 @@ struct request {
     int n_prompt;
     int max_tokens; /* to generate; the API has clipped it to the context */
     int n_choices;
+    int tenant;          /* index, from the key; 0 without keys */
+    int priority;        /* lower is earlier */
+    bool cache_prompt;   /* the prompt may be found in the prefix cache, and be kept there */
+    int64_t deadline_us; /* of clock_now_us(): past it the request fails; 0: none */
     struct batch_sampling
         sampling; /* bias owned; counts, forbidden and choice are the scheduler's */
     bool ignore_eos;
@@ -82,6 +92,7 @@ struct request {
 
     /* scheduler */
     struct choice *choices;          /* [n_choices] */
+    int n_cached;                    /* prompt tokens that were found in the prefix cache */
     struct request *next, *previous; /* the coordinator's list */
     bool changed;                    /* it is in the list of those with news for the API */
     struct request *next_changed;
