@@ -248,7 +248,7 @@ int coordinator_run(struct coordinator *c, struct err *err)
     if (c->deployment.state != DEPLOYMENT_SERVING)
         return 0;
     struct err trouble = {0};
-    rc = scheduler_step(&c->scheduler, &c->pipeline, c->deployment.n_stages, &trouble);
+    rc = scheduler_step(&c->scheduler, &c->pipeline, &trouble);
     if (rc != 0)
         log_error("%s", trouble.text);
     if (rc != 0 && !c->pipeline.is_broken) /* else a new plan helps, at the next review */
@@ -301,6 +301,7 @@ static int coordinator_open_model(struct coordinator *c, struct err *err)
     struct scheduler_spec scheduler = {
         .n_slots = (int)limits->max_sequences,
         .context = (int)limits->max_context,
+        .kv_blocks = (int)limits->kv_blocks,
         .max_rows = (int)limits->max_rows,
         .max_outputs = (int)limits->max_outputs,
         .max_waiting = (int)s->queue,
@@ -371,7 +372,7 @@ void coordinator_status(const struct coordinator *c, struct coordinator_status *
         .n_stages = c->deployment.state >= DEPLOYMENT_LOADING ? c->deployment.n_stages : 0,
         .n_workers = c->registry.n_workers,
         .running = c->scheduler.n_running,
-        .waiting = c->scheduler.n_waiting,
+        .waiting = c->scheduler.waiting.n_waiting,
         .kv_blocks = c->scheduler.blocks.n_blocks,
         .kv_blocks_free = c->scheduler.blocks.n_free,
     };

@@ -375,7 +375,7 @@ static void deployment_begin(struct deployment *d, struct registry *r, struct pi
 {
     struct worker_entry *first = registry_stage(r, 0);
     struct err failure = {0};
-    if (pipeline_connect(p, d->epoch, first->address, &failure) != 0) {
+    if (pipeline_connect(p, d->epoch, d->n_stages, first->address, &failure) != 0) {
         log_error("worker %s: %s", first->name, failure.text);
         first->unfit = true;
         d->obstacle = failure;

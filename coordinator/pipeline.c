@@ -2,12 +2,16 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "coordinator/planner.h"
 #include "proto/step_message.h"
 #include "proto/wire.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* A stage that had been idle for so long took the step as soon as it came. */
+#define IDLE_US 100
 
 int pipeline_open(struct pipeline *p, void *zmq, const char *host, int port, struct err *err)
 {
@@ -23,7 +27,7 @@ static void pipeline_drop_oldest(struct pipeline *p)
     if (!p->oldest)
         p->newest = NULL;
     p->n_in_flight--;
-    p->n_decode_steps -= s->has_decodes;
+    p->n_decode_steps -= s->n_decode_rows > 0;
     free(s->items);
     free(s);
 }
@@ -36,6 +40,7 @@ void pipeline_disconnect(struct pipeline *p)
         zmq_close(p->first);
     p->first = NULL;
     p->is_broken = false;
+    step_cost_clear(&p->cost);
 }
 
 void pipeline_close(struct pipeline *p)
@@ -46,14 +51,17 @@ void pipeline_close(struct pipeline *p)
     *p = (struct pipeline){0};
 }
 
-int pipeline_connect(struct pipeline *p, uint64_t epoch, const char *first_endpoint,
+int pipeline_connect(struct pipeline *p, uint64_t epoch, int n_stages, const char *first_endpoint,
                      struct err *err)
 {
     pipeline_disconnect(p);
     p->epoch = epoch;
+    p->n_stages = n_stages;
     p->next_step = 1;
     p->n_results = 0;
-    int rc = wire_socket(&p->first, p->zmq, ZMQ_PUSH, err);
+    int rc = step_cost_init(&p->cost, n_stages, err);
+    if (rc == 0)
+        rc = wire_socket(&p->first, p->zmq, ZMQ_PUSH, err);
     if (rc == 0 && zmq_connect(p->first, first_endpoint) != 0)
         rc = err_set(err, ERR_NETWORK, "first stage's address %s: %s", first_endpoint,
                      zmq_strerror(errno));
@@ -71,7 +79,7 @@ static int pipeline_send_batch(struct pipeline *p, const struct batch *b, struct
 }
 
 int pipeline_send(struct pipeline *p, struct batch *b, struct pipeline_item *items, int n_items,
-                  bool has_decodes, struct err *err)
+                  int n_decode_rows, struct err *err)
 {
     struct pipeline_step *s = calloc(1, sizeof *s);
     b->epoch = p->epoch;
@@ -85,7 +93,8 @@ int pipeline_send(struct pipeline *p, struct batch *b, struct pipeline_item *ite
     }
     *s = (struct pipeline_step){.step = p->next_step++,
                                 .sent_us = clock_now_us(),
-                                .has_decodes = has_decodes,
+                                .n_decode_rows = n_decode_rows,
+                                .n_prefill_rows = (int)b->n_rows - n_decode_rows,
                                 .n_items = n_items,
                                 .items = items};
     if (p->newest)
@@ -94,7 +103,7 @@ int pipeline_send(struct pipeline *p, struct batch *b, struct pipeline_item *ite
         p->oldest = s;
     p->newest = s;
     p->n_in_flight++;
-    p->n_decode_steps += has_decodes;
+    p->n_decode_steps += n_decode_rows > 0;
     return 0;
 }
 
@@ -161,6 +170,24 @@ static void pipeline_log_times(const struct pipeline_step *s, const Paceline__St
               clock_now_us() - s->sent_us, times);
 }
 
+/* Times that are not one for each stage teach nothing. */
+static void pipeline_learn_cost(struct pipeline *p, const struct pipeline_step *s,
+                                const Paceline__StepResult *result)
+{
+    uint32_t stage_us[PLANNER_MAX_STAGES];
+    bool queued = false;
+    if (result->n_times != (size_t)p->n_stages || p->n_stages > PLANNER_MAX_STAGES)
+        return;
+    for (int i = 0; i < p->n_stages; i++) {
+        if (result->times[i]->stage != (uint32_t)i)
+            return;
+        stage_us[i] = result->times[i]->compute_us;
+        queued = queued || result->times[i]->wait_us < IDLE_US;
+    }
+    step_cost_learn(&p->cost, s->n_decode_rows, s->n_prefill_rows, stage_us,
+                    queued ? -1 : clock_now_us() - s->sent_us);
+}
+
 static void pipeline_on_result(struct pipeline *p, const Paceline__StepResult *result,
                                zmq_msg_t *frame, uint32_t vocabulary,
                                void (*take)(void *, const struct pipeline_result *),
@@ -182,6 +209,7 @@ static void pipeline_on_result(struct pipeline *p, const Paceline__StepResult *r
         return;
     }
     p->n_results += result->n_results;
+    pipeline_learn_cost(p, s, result);
     pipeline_deliver(s, result, zmq_msg_data(frame), vocabulary, take, context);
     pipeline_log_times(s, result);
     for (int i = 0; i < s->n_items; i++)

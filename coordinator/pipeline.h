@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "coordinator/request.h"
+#include "coordinator/step_cost.h"
 #include "proto/batch.h"
 
 #include <stdint.h>
@@ -18,7 +19,7 @@ struct pipeline_item {     /* a sequence's share of a step */
 struct pipeline_step {
     uint64_t step;
     int64_t sent_us;
-    bool has_decodes;
+    int n_decode_rows, n_prefill_rows;
     int n_items;
     struct pipeline_item *items; /* owned */
     struct pipeline_step *next;
@@ -30,6 +31,8 @@ struct pipeline {
     int results_port;
     void *first; /* PUSH to the first stage, or NULL */
     uint64_t epoch, next_step;
+    int n_stages;
+    struct step_cost cost; /* of this plan's steps */
     struct pipeline_step *oldest, *newest;
     int n_in_flight, n_decode_steps; /* the latter: those that carry decode rows */
     uint64_t n_results;              /* outputs that came back since the plan began */
@@ -45,13 +48,14 @@ struct pipeline_result {
 int pipeline_open(struct pipeline *p, void *zmq, const char *host, int port, struct err *err);
 void pipeline_close(struct pipeline *p);
 /* A new plan: older steps are forgotten, their results will be dropped. */
-int pipeline_connect(struct pipeline *p, uint64_t epoch, const char *first_endpoint,
+int pipeline_connect(struct pipeline *p, uint64_t epoch, int n_stages, const char *first_endpoint,
                      struct err *err);
 void pipeline_disconnect(struct pipeline *p);
-/* Sends b (epoch and step are filled in here); takes items over on success and failure. A link that
- * takes nothing (ERR_LIMIT) breaks the pipeline: the scheduler has counted the step already. */
+/* Sends b (epoch and step are filled in here), of whose rows n_decode_rows are the only ones of
+ * their choices; takes items over on success and failure. A link that takes nothing (ERR_LIMIT)
+ * breaks the pipeline: the scheduler has counted the step already. */
 int pipeline_send(struct pipeline *p, struct batch *b, struct pipeline_item *items, int n_items,
-                  bool has_decodes, struct err *err);
+                  int n_decode_rows, struct err *err);
 /* Takes at most 64 messages, never waits; `take` gets every wanted row, in order, and `done` each
  * choice whose share of a step has come through. A step whose results are not exactly what was
  * asked for brings nothing and breaks the pipeline. */

@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "coordinator/detokenizer.h"
+#include "coordinator/prefix_name.h"
 #include "coordinator/stop_strings.h"
 #include "proto/batch.h"
 
@@ -45,10 +46,14 @@ struct choice {
     int slot;         /* sequence id on the workers, -1 while it waits */
     uint32_t *blocks; /* block table */
     int n_blocks;
-    int n_blocks_told; /* how many of them the workers know */
-    bool counts_told;  /* the workers know its token counts */
-    int in_flight;     /* steps that carry it now */
-    struct choice *next_waiting;
+    int n_blocks_told;         /* how many of them the workers know */
+    int n_blocks_named;        /* how many of them have a name, or could not get one */
+    struct prefix_name prefix; /* of the last of those */
+    uint32_t copy_from;        /* 1 + block whose content the newest one gets; 0: none */
+    uint64_t age;              /* its number in the order of arrival */
+    uint64_t step;             /* the last one that carries it */
+    bool counts_told;          /* the workers know its token counts */
+    int in_flight;             /* steps that carry it now */
 
     /* wait_queue.c's own */
     int64_t wait_rank;   /* microseconds; the smaller one goes first */

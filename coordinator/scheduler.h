@@ -1,9 +1,13 @@
-/* scheduler.h - which rows run next: prefill chunks, decode rows, fair turns.
+/* scheduler.h - which rows run next: who has a slot, whose blocks, how much of which prompt.
  *
- * A choice waits until a slot is free, then owns it (a sequence id on every worker) until it is
- * finished. A step carries the decode rows of some slots and chunks of prompts; chunks of one
- * prompt follow each other into the pipeline without waiting, a decoding choice is in one step at
- * most. */
+ * A choice waits until a slot (a sequence id on every worker) and room in the KV cache are there,
+ * then runs until it is finished. A step carries the decode rows of one group of choices, and
+ * chunks of prompts as long as the decoding ones keep their rhythm (pace.h); chunks of one prompt
+ * follow each other into the pipeline without waiting, a decoding choice is in one step at most.
+ *
+ * Blocks are taken as sequences grow. What has been computed is found again by its content
+ * (kv_blocks.h), so equal beginnings are computed once. When no block is free, the youngest choice
+ * gives up its own and waits at the head of its queue; it is computed again from its tokens. */
 #ifndef PACELINE_COORDINATOR_SCHEDULER_H
 #define PACELINE_COORDINATOR_SCHEDULER_H
 
@@ -11,35 +15,40 @@
 #include "coordinator/kv_blocks.h"
 #include "coordinator/pipeline.h"
 #include "coordinator/request.h"
+#include "coordinator/step_builder.h"
+#include "coordinator/wait_queue.h"
 
 #include <stdint.h>
 
 struct scheduler_spec {
     int n_slots;     /* sequences at once */
     int context;     /* positions of one sequence */
-    int max_rows;    /* of a step */
+    int max_rows;    /* of a step, at least n_slots */
     int max_outputs; /* of a step, at least n_slots */
     int max_waiting; /* choices beyond those for which a slot is free */
     uint32_t vocabulary;
+    int kv_blocks; /* of all together; at least those of one whole context */
+    /* Positions whose attention costs a row as much as the rest of it; groups of decoding choices
+     * are even by this measure. 0: contexts are not looked at. */
+    int context_per_row;
+    bool without_cache;           /* nothing is kept of finished requests */
+    const double *tenant_weights; /* [n_tenants]; NULL: all 1. Read by scheduler_init() only */
+    int n_tenants;                /* 0: one */
 };
 
 struct scheduler {
     struct scheduler_spec spec;
     struct kv_blocks blocks;
-    struct choice **slots; /* [n_slots], NULL where free */
-    struct choice *first_waiting, *last_waiting;
-    int n_running, n_waiting;
-    int prefill_turn; /* slot that is looked at first */
-
-    /* the step under construction */
-    uint32_t *tokens;                 /* [max_rows] */
-    struct batch_sequence *sequences; /* [n_slots] */
-    struct batch_output *outputs;     /* [max_outputs] */
-    int n_logit_rows;                 /* among them */
-    size_t *first_count;              /* [max_outputs]: where an output's counts begin */
-    struct batch_count *counts;       /* grows */
-    size_t n_counts, counts_capacity;
-    uint32_t *count_of; /* [vocabulary]: 1 + index into counts, 0 elsewhere */
+    struct step_builder step; /* the one under construction */
+    struct choice **slots;    /* [n_slots], NULL where free */
+    struct wait_queue waiting;
+    int n_running;
+    int decode_turn, prefill_turn; /* slots that are looked at first */
+    int n_groups;                  /* that the decoding choices form now */
+    uint64_t n_arrived, n_begun;   /* choices, steps */
+    /* There was no room for the choice of this age (0: none) when so many had been released. */
+    uint64_t blocked_age, blocked_released;
+    uint64_t n_preemptions, n_looked_up_tokens; /* since the beginning */
 };
 
 int scheduler_init(struct scheduler *s, const struct scheduler_spec *spec, struct err *err);
@@ -52,6 +61,6 @@ void scheduler_remove(struct scheduler *s, struct pipeline *p, struct choice *c)
 /* A new plan: workers know nothing any more; everything is computed again, from the tokens. */
 void scheduler_restart(struct scheduler *s);
 /* Fills the pipeline. */
-int scheduler_step(struct scheduler *s, struct pipeline *p, int n_stages, struct err *err);
+int scheduler_step(struct scheduler *s, struct pipeline *p, struct err *err);
 
 #endif

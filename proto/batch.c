@@ -48,6 +48,9 @@ static int batch_check_sequence(const struct batch_sequence *s, const struct bat
         if (s->blocks[i] >= l->kv_blocks)
             return err_set(err, ERR_INPUT, "sequence %u names KV block %u of %u", s->sequence,
                            s->blocks[i], l->kv_blocks);
+    if (s->copy_from > l->kv_blocks || (s->copy_from && !s->n_blocks))
+        return err_set(err, ERR_INPUT, "sequence %u copies KV block %u of %u into %u new ones",
+                       s->sequence, s->copy_from - 1, l->kv_blocks, s->n_blocks);
     return 0;
 }
 

@@ -21,6 +21,7 @@ struct batch_sequence {
     uint32_t first_block; /* blocks[] replace the block table from this index on */
     uint32_t n_blocks;
     const uint32_t *blocks;
+    uint32_t copy_from; /* 1 + block to be copied into the last of blocks[] first; 0: none */
 };
 
 struct batch_bias {

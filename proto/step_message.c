@@ -133,6 +133,7 @@ int step_message_pack(const struct batch *b, zmq_msg_t *ret_envelope, struct err
             to->first_block = from->first_block;
             to->n_blocks = from->n_blocks;
             to->blocks = (uint32_t *)from->blocks; /* packed from, never written */
+            to->copy_from = from->copy_from;
             d.sequence_list[i] = to;
         }
         step_fill_outputs(&d, b);
@@ -235,9 +236,15 @@ int step_message_unpack(struct step_message *ret_step, const void *bytes, size_t
     }
     for (size_t i = 0; i < p->n_sequences; i++) {
         const Paceline__StepSequence *from = p->sequences[i];
-        m.sequences[i] =
-            (struct batch_sequence){from->sequence,    from->position,           from->count,
-                                    from->first_block, (uint32_t)from->n_blocks, from->blocks};
+        m.sequences[i] = (struct batch_sequence){
+            .sequence = from->sequence,
+            .position = from->position,
+            .count = from->count,
+            .first_block = from->first_block,
+            .n_blocks = (uint32_t)from->n_blocks,
+            .blocks = from->blocks,
+            .copy_from = from->copy_from,
+        };
     }
     step_read_outputs(&m);
     m.batch = (struct batch){

@@ -26,6 +26,14 @@ void kv_store_place(struct kv_store *kv, const struct batch_limits *limits, stru
     kv->lengths = region_take(r, limits->max_sequences, sizeof *kv->lengths);
 }
 
+static void kv_store_copy(const struct kv_store *kv, uint32_t from, uint32_t to)
+{
+    for (int i = 0; i < kv->n_layers; i++) {
+        unsigned char *layer = kv_store_layer(kv, i);
+        memmove(layer + to * kv->block_stride, layer + from * kv->block_stride, kv->block_stride);
+    }
+}
+
 int kv_store_update(struct kv_store *kv, const struct batch *b, struct err *err)
 {
     for (uint32_t i = 0; i < b->n_sequences; i++) {
@@ -50,6 +58,8 @@ int kv_store_update(struct kv_store *kv, const struct batch *b, struct err *err)
         uint32_t *table = kv->tables + (size_t)s->sequence * kv->table_length;
         memcpy(table + s->first_block, s->blocks, s->n_blocks * sizeof *table);
         kv->lengths[s->sequence] = s->first_block + s->n_blocks;
+        if (s->copy_from)
+            kv_store_copy(kv, s->copy_from - 1, s->blocks[s->n_blocks - 1]);
     }
     return 0;
 }

@@ -198,7 +198,7 @@ static struct batch_sequence tokens_at(uint32_t slot, uint32_t position, uint32_
                                        uint32_t first_block, uint32_t n_blocks,
                                        const uint32_t *blocks)
 {
-    return (struct batch_sequence){slot, position, count, first_block, n_blocks, blocks};
+    return (struct batch_sequence){slot, position, count, first_block, n_blocks, blocks, 0};
 }
 
 /* One sequence through a stage that is the whole model: the code, and the last row's logits. */

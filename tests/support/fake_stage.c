@@ -237,10 +237,14 @@ static size_t fake_compute(struct fake_stage *s, const struct batch *b,
         const struct batch_sequence *from = &b->sequences[i];
         struct fake_sequence *q = &s->sequences[from->sequence];
         if (from->n_blocks) {
-            assert_true(from->first_block == (from->position ? q->n_blocks : 0));
+            assert_true(from->first_block == 0 || from->first_block == q->n_blocks);
             memcpy(q->table + from->first_block, from->blocks, from->n_blocks * sizeof *q->table);
             q->n_blocks = from->first_block + from->n_blocks;
         }
+        if (from->copy_from)
+            memcpy(&s->kv[(size_t)from->blocks[from->n_blocks - 1] * KV_BLOCK_TOKENS],
+                   &s->kv[(size_t)(from->copy_from - 1) * KV_BLOCK_TOKENS],
+                   KV_BLOCK_TOKENS * sizeof *s->kv);
         for (uint32_t k = 0; k < from->count; k++, row++) {
             uint32_t position = from->position + k;
             uint64_t before = position ? *fake_slot(s, q, position - 1) : 0;
@@ -257,6 +261,7 @@ static size_t fake_compute(struct fake_stage *s, const struct batch *b,
         }
     }
     assert_int_equal(output, b->n_outputs);
+    s->n_rows += row;
     return n_logit_rows;
 }
 

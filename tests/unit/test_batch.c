@@ -148,6 +148,8 @@ static void test_sequences(void **state)
     SPOILED("entry", s.sequences[0].first_block = 1);
     SPOILED("entry", s.sequences[2].first_block = UINT32_MAX);
     SPOILED("entry", s.sequences[2].n_blocks = UINT32_MAX);
+    SPOILED("copies", s.sequences[2].copy_from = 11);
+    SPOILED("copies", s.sequences[1].copy_from = 1);
     SPOILED("blocks", s.sequences[0].blocks = NULL);
 }
 

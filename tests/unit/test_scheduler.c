@@ -29,6 +29,8 @@ struct world {
     int n_requests;
     int n_finished, n_cancelled;
     struct choice *order[64]; /* that finished, as they did */
+    const struct request *watched;
+    int watched_n_cached; /* when it was finished */
 };
 
 static uint32_t any(struct world *w, uint32_t below)
@@ -37,31 +39,46 @@ static uint32_t any(struct world *w, uint32_t below)
     return (uint32_t)((w->random >> 33) % below);
 }
 
+/* kv_blocks 0: a whole context for each slot */
+static struct scheduler_spec spec_of(int n_slots, int context, int max_rows, int max_outputs,
+                                     int max_waiting, int kv_blocks)
+{
+    return (struct scheduler_spec){.n_slots = n_slots,
+                                   .context = context,
+                                   .max_rows = max_rows,
+                                   .max_outputs = max_outputs,
+                                   .max_waiting = max_waiting,
+                                   .kv_blocks = kv_blocks};
+}
+
 static void world_open(struct world *w, uint64_t seed, int n_stages, struct scheduler_spec spec)
 {
     struct err err = {0};
-    uint32_t blocks_each = (uint32_t)(spec.context + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
+    int blocks_each = (spec.context + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
     *w = (struct world){.zmq = zmq_ctx_new(), .n_stages = n_stages, .epoch = 5, .random = seed};
     spec.vocabulary = VOCABULARY;
+    spec.n_tenants = 2;
+    if (!spec.kv_blocks)
+        spec.kv_blocks = blocks_each * spec.n_slots;
     w->limits = (struct batch_limits){.max_rows = (uint32_t)spec.max_rows,
                                       .max_sequences = (uint32_t)spec.n_slots,
                                       .max_outputs = (uint32_t)spec.max_outputs,
                                       .max_context = (uint32_t)spec.context,
-                                      .kv_blocks = blocks_each * (uint32_t)spec.n_slots,
+                                      .kv_blocks = (uint32_t)spec.kv_blocks,
                                       .vocabulary = VOCABULARY};
     assert_int_equal(scheduler_init(&w->scheduler, &spec, &err), 0);
     assert_int_equal(pipeline_open(&w->pipeline, w->zmq, "127.0.0.1", 0, &err), 0);
     assert_int_equal(zmq_bind(w->pipeline.results, "inproc://results"), 0);
     fake_stage_open(&w->stage, w->zmq, &w->limits, "inproc://stage");
     fake_stage_connect(&w->stage, w->zmq, "inproc://results");
-    assert_int_equal(pipeline_connect(&w->pipeline, w->epoch, "inproc://stage", &err), 0);
+    assert_int_equal(pipeline_connect(&w->pipeline, w->epoch, n_stages, "inproc://stage", &err), 0);
 }
 
 static void world_close(struct world *w)
 {
     assert_int_equal(w->n_requests, 0);
     assert_int_equal(w->scheduler.n_running, 0);
-    assert_int_equal(w->scheduler.n_waiting, 0);
+    assert_int_equal(w->scheduler.waiting.n_waiting, 0);
     assert_int_equal(w->scheduler.blocks.n_free, w->scheduler.blocks.n_blocks);
     fake_stage_close(&w->stage);
     pipeline_close(&w->pipeline);
@@ -151,6 +168,7 @@ static void on_result(void *context, const struct pipeline_result *result)
     assert_int_equal(c->finish, FINISH_NONE);
     if (result->row.kind == BATCH_SAMPLE) {
         c->tokens[c->n_tokens++] = result->row.token;
+        r->first_token_us = 1;
         if (c->n_tokens == r->n_prompt + r->max_tokens)
             c->finish = FINISH_LENGTH;
     } else if (result->row.kind == BATCH_SCORE) {
@@ -190,6 +208,8 @@ static void world_reap(struct world *w)
         if (!request_is_finished(w->requests[i]))
             continue;
         request_verify(w->requests[i]);
+        if (w->requests[i] == w->watched)
+            w->watched_n_cached = w->watched->n_cached;
         request_drop(w, w->requests[i]);
     }
 }
@@ -206,11 +226,11 @@ static void world_check_two_steps(const struct pipeline_step *a, const struct pi
                              b->items[k].n_outputs);
 }
 
-/* Blocks are free or one choice's, and cover what it has computed. */
+/* Blocks are free or referred to as often as they are in tables, and cover what was computed. */
 static void world_check(const struct world *w)
 {
     const struct scheduler *s = &w->scheduler;
-    bool owned[4096] = {false};
+    uint32_t references[4096] = {0};
     int n_owned = 0, n_running = 0;
     for (int i = 0; i < s->spec.n_slots; i++) {
         const struct choice *c = s->slots[i];
@@ -221,17 +241,13 @@ static void world_check(const struct world *w)
         assert_true(c->n_computed <= c->n_tokens);
         assert_true(c->n_blocks * KV_BLOCK_TOKENS >= c->n_computed);
         for (int k = 0; k < c->n_blocks; k++) {
-            assert_false(owned[c->blocks[k]]);
-            owned[c->blocks[k]] = true;
-            n_owned++;
+            n_owned += references[c->blocks[k]]++ == 0;
         }
     }
     assert_int_equal(n_running, s->n_running);
     assert_int_equal(n_owned + s->blocks.n_free, s->blocks.n_blocks);
-    for (int i = 0; i < s->blocks.n_free; i++) {
-        assert_false(owned[s->blocks.free_ids[i]]);
-        owned[s->blocks.free_ids[i]] = true;
-    }
+    for (int i = 0; i < s->blocks.n_blocks; i++)
+        assert_int_equal(s->blocks.blocks[i].references, references[i]);
     for (const struct pipeline_step *a = w->pipeline.oldest; a; a = a->next)
         for (const struct pipeline_step *b = a->next; b; b = b->next)
             world_check_two_steps(a, b);
@@ -242,7 +258,7 @@ static void world_check(const struct world *w)
 static void world_send(struct world *w)
 {
     struct err err = {0};
-    if (scheduler_step(&w->scheduler, &w->pipeline, w->n_stages, &err) != 0)
+    if (scheduler_step(&w->scheduler, &w->pipeline, &err) != 0)
         fail_msg("%s", err.text);
     fake_stage_receive(&w->stage);
 }
@@ -273,7 +289,8 @@ static void world_renew(struct world *w)
 {
     struct err err = {0};
     fake_stage_receive(&w->stage);
-    assert_int_equal(pipeline_connect(&w->pipeline, ++w->epoch, "inproc://stage", &err), 0);
+    assert_int_equal(
+        pipeline_connect(&w->pipeline, ++w->epoch, w->n_stages, "inproc://stage", &err), 0);
     while (any(w, 2) && fake_stage_answer(&w->stage)) /* late results of the old plan: nobody's */
         world_take(w);
     while (w->stage.n_queued)
@@ -293,7 +310,10 @@ static struct request *request_random(struct world *w)
         return request_make(kind, n_prompt + 1, 0, 1, any(w, 1000));
     int most = context - n_prompt < 20 ? context - n_prompt : 20;
     struct request *r = request_make(kind, n_prompt, 1 + (int)any(w, (uint32_t)most),
-                                     1 + (int)any(w, 3), any(w, 1000));
+                                     1 + (int)any(w, 3), any(w, any(w, 2) ? 3 : 1000));
+    r->tenant = (int)any(w, 2);
+    r->priority = (int)any(w, 3);
+    r->cache_prompt = any(w, 4) > 0;
     if (any(w, 2))
         r->sampling.repetition_penalty = 1.25f;
     if (any(w, 3) == 0)
@@ -334,10 +354,12 @@ static void answers_depend_on_the_tokens_alone(void **state)
 {
     (void)state;
     for (uint64_t seed = 1; seed <= 6; seed++) {
-        run_random(seed, 1 + (int)(seed % 3), (struct scheduler_spec){6, 700, 512, 32, 8, 0}, 1500);
-        run_random(seed, 3, (struct scheduler_spec){4, 200, 16, 4, 3, 0}, 1500);
-        run_random(seed, 2, (struct scheduler_spec){1, 130, 1, 1, 4, 0}, 800);
-        run_random(seed, 1, (struct scheduler_spec){40, 300, 512, 64, 20, 0}, 800);
+        run_random(seed, 1 + (int)(seed % 3), spec_of(6, 700, 512, 32, 8, 0), 1500);
+        run_random(seed, 3, spec_of(4, 200, 16, 4, 3, 0), 1500);
+        run_random(seed, 2, spec_of(1, 130, 1, 1, 4, 0), 800);
+        run_random(seed, 1, spec_of(40, 300, 512, 64, 20, 0), 800);
+        run_random(seed, 2, spec_of(8, 700, 512, 32, 8, 12), 1500);
+        run_random(seed, 3, spec_of(8, 256, 64, 16, 8, 5), 1500);
     }
 }
 
@@ -347,7 +369,7 @@ static void chunks_follow_each_other_without_waiting(void **state)
 {
     (void)state;
     struct world w;
-    world_open(&w, 1, 3, (struct scheduler_spec){4, 1024, 512, 32, 8, 0});
+    world_open(&w, 1, 3, spec_of(4, 1024, 512, 32, 8, 0));
     request_add(&w, request_make(REQUEST_GENERATE, 700, 2, 1, 1));
     world_send(&w);
     assert_int_equal(w.stage.n_queued, 4); /* a step for each stage, and one that waits */
@@ -368,7 +390,7 @@ static void a_long_prompt_does_not_starve_decoders(void **state)
     (void)state;
     for (int n_stages = 1; n_stages <= 3; n_stages++) {
         struct world w;
-        world_open(&w, 1, n_stages, (struct scheduler_spec){4, 8192, 512, 32, 8, 0});
+        world_open(&w, 1, n_stages, spec_of(4, 8192, 512, 32, 8, 0));
         struct request *r = request_make(REQUEST_GENERATE, 3, 100, 2, 1);
         request_add(&w, r);
         for (int i = 0; i < 2 * n_stages; i++) { /* both decode */
@@ -397,7 +419,7 @@ static void prompts_take_turns(void **state)
 {
     (void)state;
     struct world w;
-    world_open(&w, 1, 2, (struct scheduler_spec){64, 2048, 512, 64, 64, 0});
+    world_open(&w, 1, 2, spec_of(64, 2048, 512, 64, 64, 0));
     struct request *r[3];
     for (int i = 0; i < 3; i++) {
         r[i] = request_make(REQUEST_GENERATE, 2000, 1, 1, (uint32_t)i);
@@ -418,7 +440,7 @@ static void waiting_requests_get_slots_in_order(void **state)
 {
     (void)state;
     struct world w;
-    world_open(&w, 1, 1, (struct scheduler_spec){1, 256, 512, 32, 16, 0});
+    world_open(&w, 1, 1, spec_of(1, 256, 512, 32, 16, 0));
     struct choice *expected[12];
     for (int i = 0; i < 12; i++) {
         struct request *r = request_make(REQUEST_GENERATE, 12 - i, 3, 1, (uint32_t)i);
@@ -436,7 +458,7 @@ static void decoders_travel_together(void **state)
 {
     (void)state;
     struct world w;
-    world_open(&w, 1, 1, (struct scheduler_spec){4, 256, 512, 32, 16, 0});
+    world_open(&w, 1, 1, spec_of(4, 256, 512, 32, 16, 0));
     for (int i = 0; i < 4; i++) {
         request_add(&w, request_make(REQUEST_GENERATE, 5, 50, 1, (uint32_t)i));
         world_send(&w);
@@ -463,7 +485,7 @@ static void the_queue_has_an_end(void **state)
 {
     (void)state;
     struct world w;
-    world_open(&w, 1, 1, (struct scheduler_spec){2, 256, 512, 32, 3, 0});
+    world_open(&w, 1, 1, spec_of(2, 256, 512, 32, 3, 0));
     for (int i = 0; i < 5; i++) /* two run, three wait */
         assert_int_equal(request_add(&w, request_make(REQUEST_GENERATE, 4, 2, 1, 0)), 0);
     assert_int_equal(request_add(&w, request_make(REQUEST_GENERATE, 4, 2, 1, 0)), ERR_LIMIT);
@@ -480,7 +502,7 @@ static void rows_of_logits_wait_for_a_slow_reader(void **state)
 {
     (void)state;
     struct world w;
-    world_open(&w, 1, 1, (struct scheduler_spec){2, 512, 512, 64, 3, 0});
+    world_open(&w, 1, 1, spec_of(2, 512, 512, 64, 3, 0));
     struct request *slow = request_make(REQUEST_LOGITS, 300, 0, 1, 1);
     request_add(&w, slow);
     world_send(&w);
@@ -504,11 +526,149 @@ static void rows_of_logits_wait_for_a_slow_reader(void **state)
     world_close(&w);
 }
 
+/* ---- what is shared ---- */
+
+static struct request *request_cached(int n_prompt, int max_tokens, int n_choices, uint32_t salt)
+{
+    struct request *r = request_make(REQUEST_GENERATE, n_prompt, max_tokens, n_choices, salt);
+    r->cache_prompt = true;
+    return r;
+}
+
+/* Rows that the stage computes for it. */
+static int rows_of(struct world *w, struct request *r, int *ret_n_cached)
+{
+    uint64_t before = w->stage.n_rows;
+    assert_int_equal(request_add(w, r), 0);
+    w->watched = r;
+    world_finish(w);
+    *ret_n_cached = w->watched_n_cached;
+    return (int)(w->stage.n_rows - before);
+}
+
+static void equal_beginnings_are_computed_once(void **state)
+{
+    (void)state;
+    for (int n_prompt = 640; n_prompt <= 642; n_prompt++) {
+        struct world w;
+        int n_cached;
+        world_open(&w, 1, 2, spec_of(4, 1024, 512, 32, 8, 0));
+        int most = (n_prompt - 1) / 64 * 64; /* the last token always gives the next */
+        assert_int_equal(rows_of(&w, request_cached(n_prompt, 5, 1, 1), &n_cached), n_prompt + 4);
+        assert_int_equal(n_cached, 0);
+        assert_int_equal(rows_of(&w, request_cached(n_prompt, 5, 1, 1), &n_cached),
+                         n_prompt - most + 4);
+        assert_int_equal(n_cached, most);
+        struct request *other = request_cached(n_prompt, 5, 1, 1);
+        other->prompt[300] = other->choices[0].tokens[300] = 60 - other->prompt[300];
+        assert_int_equal(rows_of(&w, other, &n_cached), n_prompt - 256 + 4);
+        assert_int_equal(n_cached, 256);
+        other = request_cached(n_prompt, 5, 1, 1);
+        other->tenant = 1;
+        rows_of(&w, other, &n_cached);
+        assert_int_equal(n_cached, 0);
+        rows_of(&w, request_make(REQUEST_GENERATE, n_prompt, 5, 1, 1), &n_cached);
+        assert_int_equal(n_cached, 0);
+        world_close(&w);
+    }
+}
+
+/* The answer is found again too, as the beginning of the next turn. */
+static void the_next_turn_pays_for_its_new_tokens(void **state)
+{
+    (void)state;
+    struct world w;
+    int n_cached;
+    world_open(&w, 1, 1, spec_of(4, 1024, 512, 32, 8, 0));
+    struct request *first = request_cached(100, 200, 1, 1), *second = request_cached(400, 4, 1, 1);
+    uint32_t said[300];
+    for (int n = 0; n < 300; n++)
+        said[n] = n < 100 ? first->prompt[n]
+                          : fake_stage_token(said, n, 100, &first->sampling, 0, VOCABULARY);
+    memcpy(second->prompt, said, sizeof said);
+    memcpy(second->choices[0].tokens, said, sizeof said);
+    rows_of(&w, first, &n_cached);
+    rows_of(&w, second, &n_cached);
+    assert_int_equal(n_cached, 256); /* 299 tokens were computed */
+    world_close(&w);
+}
+
+static void those_who_come_together_share_the_work(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w, 1, 3, spec_of(8, 1024, 512, 32, 8, 0));
+    for (int i = 0; i < 5; i++)
+        request_add(&w, request_cached(900, 3, 1, 1));
+    world_finish(&w);
+    assert_int_equal(w.stage.n_rows, 900 + 4 * (900 - 896) + 5 * 2);
+    world_close(&w);
+}
+
+static void choices_share_their_prompt(void **state)
+{
+    (void)state;
+    for (int n_prompt = 127; n_prompt <= 130; n_prompt++) {
+        for (int cached = 0; cached < 2; cached++) {
+            struct world w;
+            world_open(&w, 1, 2, spec_of(8, 512, 512, 32, 8, 0));
+            struct request *r = request_make(REQUEST_GENERATE, n_prompt, 100, 4, 1);
+            r->cache_prompt = cached;
+            request_add(&w, r);
+            world_finish(&w);
+            assert_int_equal(w.stage.n_rows, n_prompt + 3 + 4 * 99);
+            world_close(&w);
+        }
+    }
+}
+
+static void the_youngest_gives_way_when_blocks_run_out(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w, 1, 2, spec_of(4, 640, 512, 32, 8, 10));
+    for (int i = 0; i < 4; i++)
+        request_add(&w, request_cached(20, 400, 1, (uint32_t)i));
+    struct choice *oldest = &w.requests[0]->choices[0];
+    int seen = 0;
+    while (w.n_requests) {
+        world_send(&w);
+        world_check(&w);
+        if (w.n_finished == 0) {
+            assert_true(oldest->slot >= 0 && oldest->n_computed >= seen);
+            seen = oldest->n_computed;
+        }
+        fake_stage_answer(&w.stage);
+        world_take(&w);
+    }
+    assert_true(w.scheduler.n_preemptions > 0);
+    assert_ptr_equal(w.order[0], oldest);
+    world_close(&w);
+}
+
+/* Who has come out of the cache into the middle of a prompt is replayed from the beginning. */
+static void a_new_plan_finds_nothing_in_the_cache(void **state)
+{
+    (void)state;
+    struct world w;
+    int n_cached;
+    world_open(&w, 1, 1, spec_of(4, 1024, 512, 32, 8, 0));
+    rows_of(&w, request_cached(600, 5, 1, 1), &n_cached);
+    request_add(&w, request_cached(600, 5, 1, 1));
+    world_send(&w);
+    world_renew(&w);
+    world_finish(&w);
+    world_renew(&w);
+    rows_of(&w, request_cached(600, 5, 1, 1), &n_cached);
+    assert_int_equal(n_cached, 0);
+    world_close(&w);
+}
+
 /* ---- what goes wrong on the way ---- */
 
 static void begin_three_steps(struct world *w)
 {
-    world_open(w, 1, 2, (struct scheduler_spec){4, 1024, 512, 32, 8, 0});
+    world_open(w, 1, 2, spec_of(4, 1024, 512, 32, 8, 0));
     request_add(w, request_make(REQUEST_SCORE, 200, 0, 1, 1));
     world_send(w);
     assert_int_equal(w->stage.n_queued, 3);
@@ -610,6 +770,12 @@ int main(void)
         cmocka_unit_test(decoders_travel_together),
         cmocka_unit_test(the_queue_has_an_end),
         cmocka_unit_test(rows_of_logits_wait_for_a_slow_reader),
+        cmocka_unit_test(equal_beginnings_are_computed_once),
+        cmocka_unit_test(the_next_turn_pays_for_its_new_tokens),
+        cmocka_unit_test(those_who_come_together_share_the_work),
+        cmocka_unit_test(choices_share_their_prompt),
+        cmocka_unit_test(the_youngest_gives_way_when_blocks_run_out),
+        cmocka_unit_test(a_new_plan_finds_nothing_in_the_cache),
         cmocka_unit_test(a_lost_step_breaks_the_pipeline),
         cmocka_unit_test(wrong_results_break_the_pipeline),
         cmocka_unit_test(garbage_is_dropped),

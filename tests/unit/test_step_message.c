@@ -14,8 +14,8 @@ static const uint32_t tokens[] = {5, 6, 7, 8, 9};
 static const uint32_t blocks[] = {11, 12, 0};
 static const struct batch_bias bias[] = {{3, -1.5f}, {4, 2.0f}};
 static const struct batch_count counts[] = {{8, 2, true}};
-static const struct batch_sequence sequences[] = {{0, 64, 4, 1, 2, blocks},
-                                                  {3, 0, 1, 0, 1, blocks + 2}};
+static const struct batch_sequence sequences[] = {{0, 64, 4, 1, 2, blocks, 8},
+                                                  {3, 0, 1, 0, 1, blocks + 2, 0}};
 
 static struct batch example(struct batch_output outputs[2])
 {
@@ -57,6 +57,7 @@ static void check_equal(const struct batch *a, const struct batch *b)
         assert_int_equal(s->count, t->count);
         assert_int_equal(s->first_block, t->first_block);
         assert_int_equal(s->n_blocks, t->n_blocks);
+        assert_int_equal(s->copy_from, t->copy_from);
         assert_memory_equal(s->blocks, t->blocks, s->n_blocks * sizeof *s->blocks);
     }
     assert_int_equal(a->n_outputs, b->n_outputs);

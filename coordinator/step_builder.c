@@ -1,0 +1,183 @@
+#include "coordinator/step_builder.h"
+
+#include "kernels/attention.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+int step_builder_init(struct step_builder *b, int max_rows, int max_sequences, int max_outputs,
+                      uint32_t vocabulary, struct err *err)
+{
+    *b = (struct step_builder){.max_sequences = (uint32_t)max_sequences,
+                               .max_outputs = (uint32_t)max_outputs};
+    b->tokens = calloc((size_t)max_rows, sizeof *b->tokens);
+    b->sequences = calloc((size_t)max_sequences, sizeof *b->sequences);
+    b->outputs = calloc((size_t)max_outputs, sizeof *b->outputs);
+    b->first_count = calloc((size_t)max_outputs, sizeof *b->first_count);
+    b->count_of = calloc(vocabulary, sizeof *b->count_of);
+    if (!b->tokens || !b->sequences || !b->outputs || !b->first_count || !b->count_of)
+        return err_set(err, ERR_MEMORY, "no memory for steps of %d rows", max_rows);
+    return 0;
+}
+
+void step_builder_clear(struct step_builder *b)
+{
+    free(b->items);
+    free(b->tokens);
+    free(b->sequences);
+    free(b->outputs);
+    free(b->first_count);
+    free(b->counts);
+    free(b->count_of);
+    *b = (struct step_builder){0};
+}
+
+int step_builder_begin(struct step_builder *b, struct err *err)
+{
+    if (!b->items)
+        b->items = calloc(b->max_sequences, sizeof *b->items);
+    if (!b->items)
+        return err_set(err, ERR_MEMORY, "no memory for a step");
+    b->batch = (struct batch){
+        .deployment = 1, .tokens = b->tokens, .sequences = b->sequences, .outputs = b->outputs};
+    b->n_decode_rows = b->n_logit_rows = 0;
+    b->n_counts = 0;
+    return 0;
+}
+
+static bool step_builder_penalises(const struct batch_sampling *p)
+{
+    return p->repetition_penalty != 1.0f || p->frequency_penalty != 0.0f ||
+           p->presence_penalty != 0.0f;
+}
+
+static struct batch_count *step_builder_count(struct step_builder *b, uint32_t token)
+{
+    if (b->count_of[token])
+        return &b->counts[b->count_of[token] - 1];
+    if (b->n_counts == b->counts_capacity) {
+        size_t capacity = b->counts_capacity ? 2 * b->counts_capacity : 1024;
+        struct batch_count *grown = realloc(b->counts, capacity * sizeof *grown);
+        if (!grown)
+            return NULL;
+        b->counts = grown;
+        b->counts_capacity = capacity;
+    }
+    b->counts[b->n_counts] = (struct batch_count){.token = token};
+    b->count_of[token] = (uint32_t)++b->n_counts;
+    return &b->counts[b->n_counts - 1];
+}
+
+/* What the sampler must know of the choice's tokens: all of them the first time, afterwards the
+ * newest, which is the only one whose count has changed. */
+static int step_builder_fill_counts(struct step_builder *b, struct choice *c,
+                                    struct batch_sampling *to, struct err *err)
+{
+    size_t first = b->n_counts;
+    int n_prompt = c->request->n_prompt;
+    uint32_t newest = c->tokens[c->n_tokens - 1];
+    int rc = 0;
+    to->counts_reset = !c->counts_told;
+    for (int i = 0; rc == 0 && i < c->n_tokens; i++) {
+        if (c->counts_told && c->tokens[i] != newest)
+            continue;
+        struct batch_count *count = step_builder_count(b, c->tokens[i]);
+        if (!count)
+            rc = err_set(err, ERR_MEMORY, "no memory for token counts");
+        else if (i < n_prompt)
+            count->in_prompt = true;
+        else
+            count->generated++;
+    }
+    for (size_t i = first; i < b->n_counts; i++)
+        b->count_of[b->counts[i].token] = 0;
+    to->n_counts = (uint32_t)(b->n_counts - first);
+    c->counts_told = true;
+    return rc;
+}
+
+static enum batch_output_kind step_builder_output_kind(const struct request *r)
+{
+    return r->kind == REQUEST_LOGITS  ? BATCH_LOGITS
+           : r->kind == REQUEST_SCORE ? BATCH_SCORE
+                                      : BATCH_SAMPLE;
+}
+
+static int step_builder_add_outputs(struct step_builder *b, struct choice *c, uint32_t first_row,
+                                    int first_position, int count, struct err *err)
+{
+    const struct request *r = c->request;
+    for (int i = 0; i < count; i++) {
+        int position = first_position + i;
+        bool last = position + 1 == c->n_tokens;
+        if (r->kind == REQUEST_GENERATE ? !last : position < r->n_replayed)
+            continue;
+        if (r->kind == REQUEST_SCORE && last)
+            continue;
+        struct batch_output *o = &b->outputs[b->batch.n_outputs];
+        *o = (struct batch_output){.row = first_row + (uint32_t)i,
+                                   .sequence = (uint32_t)c->slot,
+                                   .kind = step_builder_output_kind(r),
+                                   .position = (uint64_t)position + 1};
+        b->first_count[b->batch.n_outputs] = b->n_counts;
+        b->batch.n_outputs++;
+        if (o->kind == BATCH_LOGITS) {
+            b->n_logit_rows++;
+        } else if (o->kind == BATCH_SCORE) {
+            o->target = c->tokens[position + 1];
+        } else {
+            o->sampling = r->sampling;
+            o->sampling.choice = (uint32_t)c->index;
+            if (step_builder_penalises(&r->sampling)) {
+                int rc = step_builder_fill_counts(b, c, &o->sampling, err);
+                if (rc != 0)
+                    return rc;
+            }
+        }
+    }
+    return 0;
+}
+
+int step_builder_add(struct step_builder *b, struct choice *c, int count, struct err *err)
+{
+    int end = c->n_computed + count;
+    assert(count > 0 && end <= c->n_tokens && c->n_blocks * KV_BLOCK_TOKENS >= end);
+    uint32_t first_row = b->batch.n_rows, outputs_before = b->batch.n_outputs;
+    memcpy(b->tokens + first_row, c->tokens + c->n_computed, (size_t)count * sizeof *b->tokens);
+    b->sequences[b->batch.n_sequences] =
+        (struct batch_sequence){.sequence = (uint32_t)c->slot,
+                                .position = (uint32_t)c->n_computed,
+                                .count = (uint32_t)count,
+                                .first_block = (uint32_t)c->n_blocks_told,
+                                .n_blocks = (uint32_t)(c->n_blocks - c->n_blocks_told),
+                                .blocks = c->blocks + c->n_blocks_told,
+                                .copy_from = c->copy_from};
+    int rc = step_builder_add_outputs(b, c, first_row, c->n_computed, count, err);
+    if (rc != 0)
+        return rc;
+    b->items[b->batch.n_sequences] =
+        (struct pipeline_item){.choice = c,
+                               .slot = (uint32_t)c->slot,
+                               .n_outputs = (int)(b->batch.n_outputs - outputs_before),
+                               .kind = step_builder_output_kind(c->request)};
+    b->batch.n_sequences++;
+    b->batch.n_rows += (uint32_t)count;
+    c->n_computed = end;
+    c->n_blocks_told = c->n_blocks;
+    c->copy_from = 0;
+    c->in_flight++;
+    return 0;
+}
+
+int step_builder_send(struct step_builder *b, struct pipeline *p, struct err *err)
+{
+    if (!b->batch.n_rows)
+        return 0;
+    for (uint32_t i = 0; i < b->batch.n_outputs; i++)
+        b->outputs[i].sampling.counts = b->counts + b->first_count[i];
+    struct pipeline_item *items = b->items;
+    b->items = NULL;
+    int rc = pipeline_send(p, &b->batch, items, (int)b->batch.n_sequences, b->n_decode_rows, err);
+    return rc == 0 ? 1 : rc;
+}

@@ -1,0 +1,42 @@
+/* step_cost.h - how long a step of so many rows takes, learnt from the steps that came back.
+ *
+ * Three curves for each stage, in microseconds over rows: decode steps, steps of prompt rows alone,
+ * and what prompt rows add to a decode step (its weights are read anyway, and prompt rows skip the
+ * head). Each curve has points at sizes that grow by about 1.4; a point is a moving mean, so that
+ * longer contexts and busier machines are noticed. Between points it is a line; beyond the first
+ * and the last, a fixed part and a part in proportion. Nothing depends on clocks of workers: only
+ * durations are taken. */
+#ifndef PACELINE_COORDINATOR_STEP_COST_H
+#define PACELINE_COORDINATOR_STEP_COST_H
+
+#include "base/err.h"
+
+#include <stdint.h>
+
+#define STEP_COST_POINTS 24
+
+enum step_curve { STEP_DECODE, STEP_PREFILL, STEP_EXTRA, STEP_CURVES };
+
+struct step_cost_point {
+    double rows, us; /* moving means; rows 0: no step of this size has come yet */
+};
+
+struct step_cost {
+    int n_stages;
+    struct step_cost_point *points; /* [n_stages][STEP_CURVES][STEP_COST_POINTS] */
+    double hops_us;                 /* least time on the wire and in the coordinator, lately */
+    double hops_next_us;            /* of the window that has just begun */
+    int hops_seen;
+};
+
+int step_cost_init(struct step_cost *c, int n_stages, struct err *err);
+void step_cost_clear(struct step_cost *c);
+/* A step came back. stage_us: [n_stages], compute only; round_trip_us: from sending it, or negative
+ * when it had to queue before a stage, which says nothing of the wire. */
+void step_cost_learn(struct step_cost *c, int n_decode_rows, int n_prefill_rows,
+                     const uint32_t *stage_us, int64_t round_trip_us);
+/* Microseconds of the slowest stage, and of all of them together; 0: nothing is known yet. */
+double step_cost_slowest(const struct step_cost *c, enum step_curve curve, int rows);
+double step_cost_sum(const struct step_cost *c, enum step_curve curve, int rows);
+
+#endif
