@@ -1,18 +1,19 @@
 #include "coordinator/pace.h"
 
 #include <math.h>
+#include <stdbool.h>
 
-#define DEFAULT_ROWS_BESIDE    16  /* of prompt beside decode, before times are known */
-#define DEFAULT_ROWS_PIPELINED 128 /* alone, over several stages */
-#define DEFAULT_ROWS_ALONE     256
-#define LEAST_ROWS_ALONE       32
-#define SHARE_OF_DECODE        0.8    /* what prompts may add to a decode step's time */
-#define FREE_US                5000   /* and always may: nobody sees it */
-#define MOST_US                500000 /* of a prompt's chunk at a stage */
-#define GAIN_TO_CHANGE         1.03
-#define MORE_GROUPS            16 /* than stages, on slow links */
+#define DEFAULT_ROWS_BESIDE 16  /* of prompt beside decode, before times are known */
+#define DEFAULT_ROWS_ALONE  256 /* at most */
+#define FIXED_ROWS          14  /* what any step costs in prompt rows, before times are known */
+#define LEAST_ROWS_ALONE    32
+#define SHARE_OF_DECODE     0.8     /* what prompts may add to a decode step's time */
+#define FREE_US             5000    /* and always may: nobody sees it */
+#define MOST_ROUND_US       1000000 /* of a prompt's chunk through all stages */
+#define GAIN_TO_CHANGE      1.03
+#define MORE_GROUPS         16 /* than stages, on slow links */
 
-static double pace_rate(const struct step_cost *c, int n_decoding, int groups)
+static double pace_rate(struct step_cost *c, int n_decoding, int groups)
 {
     int rows = (n_decoding + groups - 1) / groups;
     double busy = groups * step_cost_slowest(c, STEP_DECODE, rows);
@@ -20,7 +21,7 @@ static double pace_rate(const struct step_cost *c, int n_decoding, int groups)
     return n_decoding / fmax(busy, round);
 }
 
-int pace_groups(const struct step_cost *c, int n_decoding, int now)
+int pace_groups(struct step_cost *c, int n_decoding, int now)
 {
     int most = c->n_stages + MORE_GROUPS;
     if (most > n_decoding)
@@ -42,8 +43,7 @@ int pace_groups(const struct step_cost *c, int n_decoding, int now)
 }
 
 /* The largest number of rows within the budget; the curves ascend but for noise. */
-static int pace_rows_within(const struct step_cost *c, enum step_curve curve, double budget_us,
-                            int most)
+static int pace_rows_within(struct step_cost *c, enum step_curve curve, double budget_us, int most)
 {
     int low = 0, high = most;
     while (low < high) {
@@ -56,7 +56,7 @@ static int pace_rows_within(const struct step_cost *c, enum step_curve curve, do
     return low;
 }
 
-static int pace_rows_in(const struct step_cost *c, enum step_curve curve, int n_decode, int most)
+static int pace_rows_in(struct step_cost *c, enum step_curve curve, int n_decode, int most)
 {
     double decode_us = step_cost_slowest(c, STEP_DECODE, n_decode);
     if (!(decode_us > 0) || !(step_cost_slowest(c, curve, 1) > 0))
@@ -64,42 +64,47 @@ static int pace_rows_in(const struct step_cost *c, enum step_curve curve, int n_
     return pace_rows_within(c, curve, fmax(SHARE_OF_DECODE * decode_us, FREE_US), most);
 }
 
-int pace_rows_beside(const struct step_cost *c, int n_decode, int most)
+int pace_rows_beside(struct step_cost *c, int n_decode, int most)
 {
     return pace_rows_in(c, STEP_EXTRA, n_decode, most);
 }
 
-int pace_rows_between(const struct step_cost *c, int n_decode, int most)
+int pace_rows_between(struct step_cost *c, int n_decode, int most)
 {
     return pace_rows_in(c, STEP_PREFILL, n_decode, most);
 }
 
-static double pace_prompt_us(const struct step_cost *c, int n_left, int rows)
+/* In microseconds, or in any unit while nothing is known. */
+static double pace_prompt_time(struct step_cost *c, int n_left, int rows)
 {
-    double chunks = fmax(1, (double)n_left / rows);
-    return (chunks - 1) * step_cost_slowest(c, STEP_PREFILL, rows) +
-           step_cost_sum(c, STEP_PREFILL, rows);
+    double slowest = step_cost_slowest(c, STEP_PREFILL, rows);
+    double sum = step_cost_sum(c, STEP_PREFILL, rows);
+    if (!(slowest > 0)) {
+        slowest = FIXED_ROWS + rows;
+        sum = slowest * c->n_stages;
+    }
+    return (fmax(1, (double)n_left / rows) - 1) * slowest + sum;
 }
 
-int pace_rows_alone(const struct step_cost *c, int n_left, int most)
+int pace_rows_alone(struct step_cost *c, int n_left, int most)
 {
-    int best = c->n_stages > 1 ? DEFAULT_ROWS_PIPELINED : DEFAULT_ROWS_ALONE;
-    if (!(step_cost_slowest(c, STEP_PREFILL, best) > 0))
-        return best < most ? best : most;
-    double least_us = INFINITY;
+    int best = most;
+    double least = INFINITY;
+    bool known = step_cost_slowest(c, STEP_PREFILL, LEAST_ROWS_ALONE) > 0;
     for (int rows = LEAST_ROWS_ALONE; rows <= most; rows += LEAST_ROWS_ALONE) {
-        if (rows > LEAST_ROWS_ALONE && step_cost_slowest(c, STEP_PREFILL, rows) > MOST_US)
+        if (known ? rows > LEAST_ROWS_ALONE && step_cost_sum(c, STEP_PREFILL, rows) > MOST_ROUND_US
+                  : rows > DEFAULT_ROWS_ALONE)
             break;
-        double us = pace_prompt_us(c, n_left, rows);
-        if (us < least_us) {
-            least_us = us;
+        double time = pace_prompt_time(c, n_left, rows);
+        if (time < least) {
+            least = time;
             best = rows;
         }
     }
-    return best < most ? best : most;
+    return best;
 }
 
-int pace_steps_alone(const struct step_cost *c, int rows)
+int pace_steps_alone(struct step_cost *c, int rows)
 {
     double slowest_us = step_cost_slowest(c, STEP_PREFILL, rows);
     int on_the_wire = slowest_us > 0 ? (int)fmin(c->hops_us / slowest_us, MORE_GROUPS) : 0;

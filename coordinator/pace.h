@@ -13,18 +13,18 @@
  *   max(g · max_i D_i(b), sum_i D_i(b) + h),   b = ceil(n / g),
  * so many that no stage waits, and no more, for a larger group is cheaper per row. `now`: as many
  * as there are; it is kept unless another is better by 3 % or more. */
-int pace_groups(const struct step_cost *c, int n_decoding, int now);
+int pace_groups(struct step_cost *c, int n_decoding, int now);
 /* Prompt rows that may join a step of n_decode rows: E(q) <= 0.8 D, so that a stream's rhythm is
  * less than halved. 0: none. */
-int pace_rows_beside(const struct step_cost *c, int n_decode, int most);
+int pace_rows_beside(struct step_cost *c, int n_decode, int most);
 /* Prompt rows of a step between decode steps, which then wait for it: F(q) <= 0.8 D. */
-int pace_rows_between(const struct step_cost *c, int n_decode, int most);
+int pace_rows_between(struct step_cost *c, int n_decode, int most);
 /* Rows of a chunk when nobody decodes and n_left prompt rows are to be computed: the q with the
- * least (n_left / q - 1) max_i F_i(q) + sum_i F_i(q); at most half a second a stage, so that who
- * comes next does not wait for long. */
-int pace_rows_alone(const struct step_cost *c, int n_left, int most);
+ * least (n_left / q - 1) max_i F_i(q) + sum_i F_i(q); at most a second for the whole round, so
+ * that who comes next does not wait for long. */
+int pace_rows_alone(struct step_cost *c, int n_left, int most);
 /* Steps under way that keep every stage busy when each takes what q prompt rows take: one for each
  * stage, one that waits at the first, and what fits into the time on the wire. */
-int pace_steps_alone(const struct step_cost *c, int rows);
+int pace_steps_alone(struct step_cost *c, int rows);
 
 #endif

@@ -46,14 +46,16 @@ struct choice {
     int slot;         /* sequence id on the workers, -1 while it waits */
     uint32_t *blocks; /* block table */
     int n_blocks;
-    int n_blocks_told;         /* how many of them the workers know */
-    int n_blocks_named;        /* how many of them have a name, or could not get one */
-    struct prefix_name prefix; /* of the last of those */
-    uint32_t copy_from;        /* 1 + block whose content the newest one gets; 0: none */
-    uint64_t age;              /* its number in the order of arrival */
-    uint64_t step;             /* the last one that carries it */
-    bool counts_told;          /* the workers know its token counts */
-    int in_flight;             /* steps that carry it now */
+    int n_blocks_told;              /* how many of them the workers know */
+    int n_blocks_named;             /* how many of them have a name, or could not get one */
+    struct prefix_name prefix;      /* of the last of those */
+    struct prefix_name next_prefix; /* of the block after it, if n_blocks_next is its number + 1 */
+    int n_blocks_next;
+    uint32_t copy_from; /* 1 + block whose content the newest one gets; 0: none */
+    uint64_t age;       /* its number in the order of arrival */
+    uint64_t step;      /* the last one that carries it */
+    bool counts_told;   /* the workers know its token counts */
+    int in_flight;      /* steps that carry it now */
 
     /* wait_queue.c's own */
     int64_t wait_rank;   /* microseconds; the smaller one goes first */

@@ -70,7 +70,7 @@ int scheduler_add(struct scheduler *s, struct request *r, struct err *err)
 static void choice_forget_blocks(struct scheduler *s, struct choice *c)
 {
     kv_blocks_release(&s->blocks, c->blocks, c->n_blocks);
-    c->n_blocks = c->n_blocks_told = c->n_blocks_named = 0;
+    c->n_blocks = c->n_blocks_told = c->n_blocks_named = c->n_blocks_next = 0;
     c->copy_from = 0;
     c->n_computed = 0;
     c->counts_told = false;
@@ -165,28 +165,55 @@ static void choice_prefix(const struct scheduler *s, const struct choice *c, int
         prefix_name_next(ret_name, c->tokens + (size_t)i * KV_BLOCK_TOKENS, ret_name);
 }
 
-/* Takes over the next blocks as far as others have computed them. The last token is computed in
- * any case: its row gives the next one. Requests for scores and logits need every row. */
+/* The name of the block that it computes now, or NULL: the block must be full of known tokens, and
+ * not hold the last one. That is computed in any case, for its row gives the next. Requests for
+ * scores and logits need every row. */
+static const struct prefix_name *choice_next_name(const struct scheduler *s, struct choice *c)
+{
+    int next = c->n_blocks_named + 1;
+    if (c->request->kind != REQUEST_GENERATE || next * KV_BLOCK_TOKENS > c->n_tokens - 1)
+        return NULL;
+    if (c->n_blocks_next != next) {
+        if (next == 1)
+            choice_prefix(s, c, 0, &c->prefix);
+        prefix_name_next(&c->prefix, c->tokens + (size_t)(next - 1) * KV_BLOCK_TOKENS,
+                         &c->next_prefix);
+        c->n_blocks_next = next;
+    }
+    return &c->next_prefix;
+}
+
+/* Takes over the next blocks as far as others have computed them; a part that it has computed
+ * itself makes room. */
 static void scheduler_adopt(struct scheduler *s, struct choice *c)
 {
-    int most = (c->n_tokens - 1) / KV_BLOCK_TOKENS;
-    if (c->request->kind != REQUEST_GENERATE)
-        return;
-    if (c->n_computed == 0)
-        choice_prefix(s, c, 0, &c->prefix);
-    while (c->n_blocks < most && c->n_computed == c->n_blocks * KV_BLOCK_TOKENS &&
-           c->n_blocks_named == c->n_blocks) {
-        struct prefix_name name;
-        prefix_name_next(&c->prefix, c->tokens + c->n_computed, &name);
-        if (!kv_blocks_find(&s->blocks, &name, &c->blocks[c->n_blocks]))
-            return;
-        c->n_blocks++;
-        c->n_blocks_named++;
-        c->prefix = name;
-        c->n_computed += KV_BLOCK_TOKENS;
+    const struct prefix_name *name;
+    uint32_t id;
+    while ((name = choice_next_name(s, c)) && kv_blocks_find(&s->blocks, name, &id)) {
+        int at = c->n_blocks_named++;
+        kv_blocks_release(&s->blocks, c->blocks + at, c->n_blocks - at);
+        c->blocks[at] = id;
+        c->n_blocks = at + 1;
+        c->n_blocks_told = c->n_blocks_told < at ? c->n_blocks_told : at;
+        c->prefix = *name;
         if (!c->request->first_token_us && c->index == 0)
-            c->request->n_cached += KV_BLOCK_TOKENS;
+            c->request->n_cached += c->n_blocks * KV_BLOCK_TOKENS - c->n_computed;
+        c->n_computed = c->n_blocks * KV_BLOCK_TOKENS;
     }
+}
+
+/* Somebody older computes the very block: who waits for it has it for nothing. */
+static bool scheduler_is_computed_by_another(const struct scheduler *s, struct choice *c)
+{
+    const struct prefix_name *name = choice_next_name(s, c);
+    for (int i = 0; name && i < s->spec.n_slots; i++) {
+        struct choice *other = s->slots[i];
+        const struct prefix_name *same =
+            other && other->age < c->age ? choice_next_name(s, other) : NULL;
+        if (same && memcmp(same, name, sizeof *name) == 0)
+            return true;
+    }
+    return false;
 }
 
 /* Blocks that are full now: whoever has the same tokens finds them. */
@@ -194,6 +221,8 @@ static void scheduler_name_blocks(struct scheduler *s, struct choice *c)
 {
     if (c->request->kind != REQUEST_GENERATE)
         return;
+    if (c->n_blocks_named == 0)
+        choice_prefix(s, c, 0, &c->prefix);
     while ((c->n_blocks_named + 1) * KV_BLOCK_TOKENS <= c->n_computed) {
         prefix_name_next(&c->prefix, c->tokens + (size_t)c->n_blocks_named * KV_BLOCK_TOKENS,
                          &c->prefix);
@@ -397,8 +426,7 @@ static int scheduler_rows_left(const struct scheduler *s)
     return left;
 }
 
-static int scheduler_prefill_budget(const struct scheduler *s, const struct pipeline *p,
-                                    int n_decoding)
+static int scheduler_prefill_budget(const struct scheduler *s, struct pipeline *p, int n_decoding)
 {
     int room = s->spec.max_rows - (int)s->step.batch.n_rows;
     if (s->step.n_decode_rows)
@@ -419,7 +447,7 @@ static int scheduler_add_prefills(struct scheduler *s, struct pipeline *p, int n
         if (!c || c->n_computed >= c->n_tokens || c->step == s->n_begun || choice_is_decoding(c))
             continue;
         scheduler_adopt(s, c);
-        if (!scheduler_fork(s, p, c) || c->slot < 0)
+        if (scheduler_is_computed_by_another(s, c) || !scheduler_fork(s, p, c) || c->slot < 0)
             continue;
         int count = scheduler_prefill_rows(s, c, budget);
         if (count == 0 || !scheduler_make_room(s, p, c, count))
@@ -435,8 +463,7 @@ static int scheduler_add_prefills(struct scheduler *s, struct pipeline *p, int n
 
 /* Steps that may be under way. While some decode, prompts fill what their groups leave idle, and
  * no step waits behind another. */
-static int scheduler_most_in_flight(const struct scheduler *s, const struct pipeline *p,
-                                    int n_decoding)
+static int scheduler_most_in_flight(const struct scheduler *s, struct pipeline *p, int n_decoding)
 {
     if (n_decoding)
         return s->n_groups > p->n_stages ? s->n_groups : p->n_stages;

@@ -4,19 +4,24 @@
 #include <stdlib.h>
 
 #define WEIGHT_OF_NEW 0.2 /* in the moving means */
+#define MEMO_STEPS    16  /* learnt, before what is remembered is asked again */
 #define HOPS_WINDOW   64  /* steps */
 
 int step_cost_init(struct step_cost *c, int n_stages, struct err *err)
 {
-    *c = (struct step_cost){.n_stages = n_stages};
+    *c = (struct step_cost){.n_stages = n_stages, .generation = 1};
     c->points = calloc((size_t)n_stages * STEP_CURVES * STEP_COST_POINTS, sizeof *c->points);
-    return c->points ? 0
-                     : err_set(err, ERR_MEMORY, "no memory for the costs of %d stages", n_stages);
+    c->memo = calloc((size_t)STEP_CURVES * STEP_COST_MEMO_ROWS, sizeof *c->memo);
+    if (c->points && c->memo)
+        return 0;
+    step_cost_clear(c);
+    return err_set(err, ERR_MEMORY, "no memory for the costs of %d stages", n_stages);
 }
 
 void step_cost_clear(struct step_cost *c)
 {
     free(c->points);
+    free(c->memo);
     *c = (struct step_cost){0};
 }
 
@@ -38,9 +43,12 @@ static int step_cost_index(int rows)
     return index;
 }
 
-static void step_cost_add(struct step_cost_point *curve, int rows, double us)
+static void step_cost_add(struct step_cost *c, int stage, enum step_curve curve, int rows,
+                          double us)
 {
-    struct step_cost_point *p = &curve[step_cost_index(rows)];
+    struct step_cost_point *p = &step_cost_curve(c, stage, curve)[step_cost_index(rows)];
+    if (!(p->rows > 0)) /* a size that was not known */
+        c->n_learnt = MEMO_STEPS;
     double weight = p->rows > 0 ? WEIGHT_OF_NEW : 1;
     p->rows += weight * (rows - p->rows);
     p->us += weight * (us - p->us);
@@ -53,47 +61,69 @@ static double step_cost_fixed_share(enum step_curve curve)
     return curve == STEP_DECODE ? 0.5 : curve == STEP_PREFILL ? 0.1 : 0;
 }
 
-static double step_cost_beyond(const struct step_cost_point *p, enum step_curve curve, int rows)
+/* On the line through the two nearest points; that is never less than in proportion to the rows
+ * below them, nor more above. With one point only, by the fixed share. */
+static double step_cost_beyond(const struct step_cost_point *p, const struct step_cost_point *next,
+                               enum step_curve curve, int rows)
 {
     double fixed = step_cost_fixed_share(curve);
-    return p->us * (fixed + (1 - fixed) * rows / p->rows);
+    double proportional = p->us * rows / p->rows;
+    if (!next)
+        return fixed * p->us + (1 - fixed) * proportional;
+    double us = p->us + (next->us - p->us) * (rows - p->rows) / (next->rows - p->rows);
+    return rows < p->rows ? fmin(fmax(us, proportional), p->us)
+                          : fmax(fmin(us, proportional), p->us);
 }
 
 static double step_cost_of_stage(const struct step_cost *c, int stage, enum step_curve curve,
                                  int rows)
 {
-    const struct step_cost_point *points = step_cost_curve(c, stage, curve), *below = NULL,
-                                 *above = NULL;
-    for (int i = 0; i < STEP_COST_POINTS && !above; i++) {
-        if (!(points[i].rows > 0))
+    /* the two nearest points on either side */
+    const struct step_cost_point *below[2] = {NULL, NULL}, *above[2] = {NULL, NULL};
+    const struct step_cost_point *p = step_cost_curve(c, stage, curve);
+    for (int i = 0; i < STEP_COST_POINTS && !above[1]; i++, p++) {
+        if (!(p->rows > 0))
             continue;
-        if (points[i].rows <= rows)
-            below = &points[i];
-        else
-            above = &points[i];
+        if (p->rows <= rows) {
+            below[1] = below[0];
+            below[0] = p;
+        } else {
+            above[above[0] != NULL] = p;
+        }
     }
-    if (below && above)
-        return below->us +
-               (above->us - below->us) * (rows - below->rows) / (above->rows - below->rows);
-    return below   ? step_cost_beyond(below, curve, rows)
-           : above ? step_cost_beyond(above, curve, rows)
-                   : 0;
+    if (below[0] && above[0])
+        return below[0]->us + (above[0]->us - below[0]->us) * (rows - below[0]->rows) /
+                                  (above[0]->rows - below[0]->rows);
+    return below[0]   ? step_cost_beyond(below[0], below[1], curve, rows)
+           : above[0] ? step_cost_beyond(above[0], above[1], curve, rows)
+                      : 0;
 }
 
-double step_cost_slowest(const struct step_cost *c, enum step_curve curve, int rows)
+static struct step_cost_memo step_cost_ask(struct step_cost *c, enum step_curve curve, int rows)
 {
-    double most = 0;
-    for (int i = 0; i < c->n_stages; i++)
-        most = fmax(most, step_cost_of_stage(c, i, curve, rows));
-    return most;
+    struct step_cost_memo fresh = {0}, *memo = &fresh;
+    if (rows >= 0 && rows < STEP_COST_MEMO_ROWS)
+        memo = &c->memo[curve * STEP_COST_MEMO_ROWS + rows];
+    if (memo->generation == c->generation)
+        return *memo;
+    double slowest = 0, sum = 0;
+    for (int i = 0; i < c->n_stages; i++) {
+        double us = step_cost_of_stage(c, i, curve, rows);
+        slowest = fmax(slowest, us);
+        sum += us;
+    }
+    *memo = (struct step_cost_memo){c->generation, (float)slowest, (float)sum};
+    return *memo;
 }
 
-double step_cost_sum(const struct step_cost *c, enum step_curve curve, int rows)
+double step_cost_slowest(struct step_cost *c, enum step_curve curve, int rows)
 {
-    double sum = 0;
-    for (int i = 0; i < c->n_stages; i++)
-        sum += step_cost_of_stage(c, i, curve, rows);
-    return sum;
+    return (double)step_cost_ask(c, curve, rows).slowest_us;
+}
+
+double step_cost_sum(struct step_cost *c, enum step_curve curve, int rows)
+{
+    return (double)step_cost_ask(c, curve, rows).sum_us;
 }
 
 /* The least of a window: a busy machine delays some. */
@@ -117,15 +147,18 @@ void step_cost_learn(struct step_cost *c, int n_decode_rows, int n_prefill_rows,
         double us = stage_us[i];
         sum += us;
         if (!n_decode_rows) {
-            step_cost_add(step_cost_curve(c, i, STEP_PREFILL), n_prefill_rows, us);
+            step_cost_add(c, i, STEP_PREFILL, n_prefill_rows, us);
         } else if (!n_prefill_rows) {
-            step_cost_add(step_cost_curve(c, i, STEP_DECODE), n_decode_rows, us);
+            step_cost_add(c, i, STEP_DECODE, n_decode_rows, us);
         } else {
             double alone = step_cost_of_stage(c, i, STEP_DECODE, n_decode_rows);
             if (alone > 0)
-                step_cost_add(step_cost_curve(c, i, STEP_EXTRA), n_prefill_rows,
-                              fmax(us - alone, 0));
+                step_cost_add(c, i, STEP_EXTRA, n_prefill_rows, fmax(us - alone, 0));
         }
+    }
+    if (++c->n_learnt > MEMO_STEPS) {
+        c->n_learnt = 0;
+        c->generation++;
     }
     if (round_trip_us >= 0)
         step_cost_learn_hops(c, fmax((double)round_trip_us - sum, 0));

@@ -13,7 +13,8 @@
 
 #include <stdint.h>
 
-#define STEP_COST_POINTS 24
+#define STEP_COST_POINTS    24
+#define STEP_COST_MEMO_ROWS 1024
 
 enum step_curve { STEP_DECODE, STEP_PREFILL, STEP_EXTRA, STEP_CURVES };
 
@@ -21,8 +22,17 @@ struct step_cost_point {
     double rows, us; /* moving means; rows 0: no step of this size has come yet */
 };
 
+/* What the stages say together, kept for a while: schedules ask far more often than they learn. */
+struct step_cost_memo {
+    uint32_t generation; /* 0: empty */
+    float slowest_us, sum_us;
+};
+
 struct step_cost {
     int n_stages;
+    struct step_cost_memo *memo;    /* [STEP_CURVES][STEP_COST_MEMO_ROWS] */
+    uint32_t generation;            /* of what may be remembered */
+    int n_learnt;                   /* since it began */
     struct step_cost_point *points; /* [n_stages][STEP_CURVES][STEP_COST_POINTS] */
     double hops_us;                 /* least time on the wire and in the coordinator, lately */
     double hops_next_us;            /* of the window that has just begun */
@@ -36,7 +46,7 @@ void step_cost_clear(struct step_cost *c);
 void step_cost_learn(struct step_cost *c, int n_decode_rows, int n_prefill_rows,
                      const uint32_t *stage_us, int64_t round_trip_us);
 /* Microseconds of the slowest stage, and of all of them together; 0: nothing is known yet. */
-double step_cost_slowest(const struct step_cost *c, enum step_curve curve, int rows);
-double step_cost_sum(const struct step_cost *c, enum step_curve curve, int rows);
+double step_cost_slowest(struct step_cost *c, enum step_curve curve, int rows);
+double step_cost_sum(struct step_cost *c, enum step_curve curve, int rows);
 
 #endif

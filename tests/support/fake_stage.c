@@ -276,7 +276,30 @@ static size_t fake_guess(const struct batch *b, struct batch_result *results)
     return n_logit_rows;
 }
 
+/* Those of the stages before the last travel in the step; they are freed with it. */
+static void fake_put_times(struct step_message *m, const uint32_t *compute_us,
+                           const uint32_t *wait_us, int n)
+{
+    m->proto->times = calloc((size_t)n + 1, sizeof(Paceline__StageTime *));
+    assert_non_null(m->proto->times);
+    for (int i = 0; i < n; i++) {
+        Paceline__StageTime *time = malloc(sizeof *time);
+        assert_non_null(time);
+        paceline__stage_time__init(time);
+        time->stage = (uint32_t)i;
+        time->compute_us = compute_us[i];
+        time->wait_us = wait_us[i];
+        m->proto->times[m->proto->n_times++] = time;
+    }
+}
+
 bool fake_stage_answer(struct fake_stage *s)
+{
+    return fake_stage_answer_timed(s, (uint32_t[]){0}, (uint32_t[]){0}, 1);
+}
+
+bool fake_stage_answer_timed(struct fake_stage *s, const uint32_t *compute_us,
+                             const uint32_t *wait_us, int n_stages)
 {
     if (!s->n_queued)
         return false;
@@ -289,6 +312,10 @@ bool fake_stage_answer(struct fake_stage *s)
     size_t n_logit_rows =
         s->is_blind ? fake_guess(&m.batch, results) : fake_compute(s, &m.batch, results, logits);
     Paceline__StageTime time = PACELINE__STAGE_TIME__INIT;
+    fake_put_times(&m, compute_us, wait_us, n_stages - 1);
+    time.stage = (uint32_t)n_stages - 1;
+    time.compute_us = compute_us[n_stages - 1];
+    time.wait_us = wait_us[n_stages - 1];
     zmq_msg_t envelope, frame;
     struct err err;
     assert_int_equal(step_result_pack(&m, &time, results, m.batch.n_outputs, &envelope, &err), 0);

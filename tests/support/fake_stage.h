@@ -10,7 +10,7 @@
 #include "coordinator/request.h"
 #include "proto/step_message.h"
 
-#define FAKE_STAGE_QUEUE 64
+#define FAKE_STAGE_QUEUE 160
 
 struct fake_sequence {
     uint32_t *table; /* [blocks of a whole context] */
@@ -27,7 +27,7 @@ struct fake_stage {
     struct step_message queue[FAKE_STAGE_QUEUE]; /* received and checked, not yet computed */
     int n_queued;
     uint64_t n_rows; /* computed so far */
-    bool is_blind; /* a step was lost: what comes out is nonsense until forget() */
+    bool is_blind;   /* a step was lost: what comes out is nonsense until forget() */
 };
 
 /* Binds `in` to the endpoint. */
@@ -42,6 +42,9 @@ void fake_stage_forget(struct fake_stage *s);
 int fake_stage_receive(struct fake_stage *s);
 /* Computes the oldest step of the queue and sends its results. false: there is none. */
 bool fake_stage_answer(struct fake_stage *s);
+/* As if it were n_stages of them that took so long. */
+bool fake_stage_answer_timed(struct fake_stage *s, const uint32_t *compute_us,
+                             const uint32_t *wait_us, int n_stages);
 /* The oldest step is lost; later ones are answered as a stage would that has not noticed. */
 void fake_stage_lose(struct fake_stage *s);
 

@@ -10,3 +10,8 @@ target_sources(test_coordinator PRIVATE ${CMAKE_SOURCE_DIR}/coordinator/coordina
                ${CMAKE_SOURCE_DIR}/tests/support/fake_stage.c)
 paceline_test(test_worker_runner stage)
 target_sources(test_worker_runner PRIVATE ${CMAKE_SOURCE_DIR}/worker/worker_runner.c)
+# In virtual time: the clock is the test's.
+paceline_test(test_simulated_pipelines schedule m)
+target_sources(test_simulated_pipelines PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_stage.c
+               ${CMAKE_SOURCE_DIR}/tests/support/simulator.c
+               ${CMAKE_SOURCE_DIR}/tests/support/virtual_clock.c)
