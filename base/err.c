@@ -79,7 +79,10 @@ int err_http_status(int code)
     case ERR_NOT_FOUND:
         return 404;
     case ERR_LIMIT:
+    case ERR_QUOTA:
         return 429;
+    case ERR_TIMEOUT:
+        return 504;
     case ERR_UNAVAILABLE:
     case ERR_NETWORK:
         return 503;

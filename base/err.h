@@ -23,7 +23,9 @@ enum err_code {
     ERR_UNAVAILABLE = -10, /* the service is not ready: loading, or a worker is missing */
     ERR_AUTH = -11,        /* no key, or a wrong one */
     ERR_CANCELLED = -12,   /* whoever asked does not want it any more */
-    ERR_INTERNAL = -13     /* we broke a promise, and say so instead of crashing */
+    ERR_INTERNAL = -13,    /* we broke a promise, and say so instead of crashing */
+    ERR_QUOTA = -14,       /* one client has its share: its own requests must end first */
+    ERR_TIMEOUT = -15      /* it took longer than is allowed here */
 };
 
 struct err {
@@ -43,7 +45,7 @@ int err_prefix(struct err *err, const char *format, ...) __attribute__((format(p
 /* Exit codes that scripts may rely on: 0, 1 usage, 2 configuration, 3 model, 4 network, 5 memory;
  * every other failure is 1. */
 int err_exit_code(int code);
-/* HTTP status: 400, 401, 404, 413, 429, 500, 503. */
+/* HTTP status: 400, 401, 404, 413, 429, 500, 503, 504. */
 int err_http_status(int code);
 
 #endif

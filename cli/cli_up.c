@@ -13,7 +13,7 @@
 struct up_settings {
     struct cluster_options cluster;
     char *http, *alias, *api_key_file;
-    int64_t context, concurrency;
+    int64_t context, concurrency, kv_tokens;
 };
 
 #define FIELD(name) offsetof(struct up_settings, name)
@@ -44,11 +44,20 @@ static const struct conf_option up_options[] = {
      .min = 0,
      .max = CLUSTER_CONCURRENCY_MAX,
      .help = "requests served at once; 0: automatic"},
+    {.name = "kv-tokens",
+     .type = CONF_INT,
+     .offset = FIELD(kv_tokens),
+     .value = "N",
+     .initial = "0",
+     .min = 0,
+     .max = 1 << 30,
+     .help = "positions that the KV cache holds, of all requests; 0: automatic"},
     {.name = "api-key-file",
      .type = CONF_STRING,
      .offset = FIELD(api_key_file),
      .value = "FILE",
-     .help = "keys that clients must have, one a line (needed beyond loopback)"},
+     .help =
+         "keys that clients must have, one a line: KEY [TENANT [WEIGHT]] (needed beyond loopback)"},
     {.name = "alias",
      .type = CONF_STRING,
      .offset = FIELD(alias),
@@ -110,6 +119,7 @@ static int up_run(const struct up_settings *s, const char *model, struct err *er
         settings.api_key_file = s->api_key_file;
         settings.context = s->context;
         settings.concurrency = s->concurrency;
+        settings.kv_tokens = s->kv_tokens;
         rc = local_cluster_start(&cluster, &settings, err);
     }
     if (rc == 0) {

@@ -107,12 +107,13 @@ static int cluster_start_child(struct local_cluster *c, const char *program, con
 static int cluster_start_coordinator(struct local_cluster *c,
                                      const struct local_cluster_settings *s, struct err *err)
 {
-    char workers[24], context[24], concurrency[24];
+    char workers[24], context[24], concurrency[24], kv_tokens[24];
     const char *a[ARGUMENTS] = {NULL};
     int n = 1;
     snprintf(workers, sizeof workers, "%d", c->workers);
     snprintf(context, sizeof context, "%" PRId64, s->context);
     snprintf(concurrency, sizeof concurrency, "%" PRId64, s->concurrency);
+    snprintf(kv_tokens, sizeof kv_tokens, "%" PRId64, s->kv_tokens);
     /* The machine's own coordinator.cfg is not meant for this one. */
     const char *const always[] = {"--config",  "/dev/null",    "--model",
                                   s->model,    "--http",       s->http ? s->http : "127.0.0.1:0",
@@ -123,6 +124,7 @@ static int cluster_start_coordinator(struct local_cluster *c,
     const char *const maybe[][2] = {{"--alias", s->alias},
                                     {"--context", s->context ? context : NULL},
                                     {"--concurrency", s->concurrency ? concurrency : NULL},
+                                    {"--kv-tokens", s->kv_tokens ? kv_tokens : NULL},
                                     {"--kv", s->kv},
                                     {"--cuts", s->cuts},
                                     {"--api-key-file", s->api_key_file}};

@@ -17,6 +17,7 @@ struct local_cluster_settings {
     const char *http;         /* "HOST:PORT"; NULL: a free port on loopback */
     int64_t context;          /* tokens; 0: the coordinator's default */
     int64_t concurrency;      /* 0: the coordinator's default */
+    int64_t kv_tokens;        /* 0: the coordinator's default */
     const char *kv, *cuts;    /* or NULL */
     const char *api_key_file; /* or NULL */
     bool verbose;             /* logs of the children on standard error */

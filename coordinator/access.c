@@ -8,21 +8,106 @@
 #include <strings.h>
 #include <sys/stat.h>
 
-enum { ACCESS_KEY_BYTES = 512, ACCESS_MOST_KEYS = 4096 };
+enum { ACCESS_KEY_BYTES = 512, ACCESS_NAME_BYTES = 64, ACCESS_MOST_KEYS = 4096 };
 
-static int access_add(struct access_keys *keys, const char *line, size_t length, struct err *err)
+/* A field of a line, ended by spaces; NULL when there is none. *line moves behind it. */
+static char *access_field(char **line)
+{
+    char *field = *line + strspn(*line, " \t"), *end = field + strcspn(field, " \t");
+    *line = *end ? end + 1 : end;
+    *end = '\0';
+    return *field ? field : NULL;
+}
+
+/* Room for one key and one tenant more. */
+static int access_grow(struct access_keys *keys, struct err *err)
 {
     if (keys->n >= ACCESS_MOST_KEYS)
         return err_set(err, ERR_CONFIG, "more than %d keys", ACCESS_MOST_KEYS);
-    for (size_t i = 0; i < length; i++)
-        if (line[i] < 0x21 || line[i] > 0x7e)
-            return err_set(err, ERR_CONFIG,
-                           "a key consists of printable ASCII characters without spaces");
-    char **more = realloc(keys->keys, (keys->n + 1) * sizeof *more);
-    if (!more)
+    size_t n = keys->n + 1; /* there are no more tenants than keys */
+    char **k = realloc(keys->keys, n * sizeof *k);
+    keys->keys = k ? k : keys->keys;
+    int *t = realloc(keys->tenants, n * sizeof *t);
+    keys->tenants = t ? t : keys->tenants;
+    char **names = realloc(keys->names, n * sizeof *names);
+    keys->names = names ? names : keys->names;
+    double *weights = realloc(keys->weights, n * sizeof *weights);
+    keys->weights = weights ? weights : keys->weights;
+    if (!k || !t || !names || !weights)
         return err_set(err, ERR_MEMORY, "no memory for the keys");
-    keys->keys = more;
-    keys->keys[keys->n] = strndup(line, length);
+    return 0;
+}
+
+static bool access_is_printable(const char *text)
+{
+    for (; *text; text++)
+        if (*text < 0x21 || *text > 0x7e)
+            return false;
+    return true;
+}
+
+/* weight 0: not given. Until all lines are read a tenant's may be 0, too. */
+static int access_add_tenant(struct access_keys *keys, const char *name, double weight,
+                             struct err *err)
+{
+    int at = keys->n_tenants;
+    char own[32];
+    for (int i = 0; name && i < keys->n_tenants; i++)
+        if (strcmp(keys->names[i], name) == 0)
+            at = i;
+    if (at == keys->n_tenants) {
+        snprintf(own, sizeof own, "key-%zu", keys->n + 1);
+        keys->names[at] = strdup(name ? name : own);
+        if (!keys->names[at])
+            return err_set(err, ERR_MEMORY, "no memory for the keys");
+        keys->weights[at] = 0;
+        keys->n_tenants++;
+    }
+    if (weight > 0 && keys->weights[at] > 0 && weight != keys->weights[at])
+        return err_set(err, ERR_CONFIG, "tenant %s has the weight %g already", name,
+                       keys->weights[at]);
+    if (weight > 0)
+        keys->weights[at] = weight;
+    keys->tenants[keys->n] = at;
+    return 0;
+}
+
+static int access_read_weight(const char *text, double *ret_weight, struct err *err)
+{
+    char *end;
+    errno = 0;
+    *ret_weight = strtod(text, &end);
+    if (errno || *end || !(*ret_weight >= 0.001 && *ret_weight <= 1000))
+        return err_set(err, ERR_CONFIG, "'%s' is no weight: a number from 0.001 to 1000", text);
+    return 0;
+}
+
+static int access_add(struct access_keys *keys, char *line, struct err *err)
+{
+    const char *key = access_field(&line), *name = access_field(&line);
+    const char *weight_text = access_field(&line);
+    double weight = 0;
+    if (access_field(&line))
+        return err_set(err, ERR_CONFIG, "a line is KEY [TENANT [WEIGHT]], and no more");
+    if (!access_is_printable(key) || (name && !access_is_printable(name)))
+        return err_set(err, ERR_CONFIG,
+                       "keys and tenants consist of printable ASCII characters without spaces");
+    if (name && strlen(name) >= ACCESS_NAME_BYTES)
+        return err_set(err, ERR_CONFIG, "a tenant's name has at most %d characters",
+                       ACCESS_NAME_BYTES - 1);
+    if (name && strncmp(name, "key-", 4) == 0)
+        return err_set(err, ERR_CONFIG, "names that begin with key- are those of unnamed tenants");
+    for (size_t i = 0; i < keys->n; i++)
+        if (strcmp(keys->keys[i], key) == 0)
+            return err_set(err, ERR_CONFIG, "this key stands in the file twice");
+    int rc = weight_text ? access_read_weight(weight_text, &weight, err) : 0;
+    if (rc == 0)
+        rc = access_grow(keys, err);
+    if (rc == 0)
+        rc = access_add_tenant(keys, name, weight, err);
+    if (rc != 0)
+        return rc;
+    keys->keys[keys->n] = strdup(key);
     if (!keys->keys[keys->n])
         return err_set(err, ERR_MEMORY, "no memory for the keys");
     keys->n++;
@@ -38,14 +123,13 @@ static int access_read_lines(struct access_keys *keys, FILE *file, const char *p
         bool is_whole = feof(file) || (length && line[length - 1] == '\n');
         while (length && strchr(" \t\r\n", line[length - 1]))
             line[--length] = '\0';
-        const char *start = line + strspn(line, " \t");
-        length -= (size_t)(start - line);
+        char *start = line + strspn(line, " \t");
         if (!is_whole)
             return err_set(err, ERR_CONFIG, "%s:%d: the line is longer than %d bytes", path, number,
                            ACCESS_KEY_BYTES);
-        if (!length || *start == '#')
+        if (!*start || *start == '#')
             continue;
-        int rc = access_add(keys, start, length, err);
+        int rc = access_add(keys, start, err);
         if (rc != 0) {
             err_prefix(err, "%s:%d", path, number);
             return rc;
@@ -55,6 +139,9 @@ static int access_read_lines(struct access_keys *keys, FILE *file, const char *p
         return err_set(err, ERR_IO, "%s: %s", path, strerror(errno));
     if (!keys->n)
         return err_set(err, ERR_CONFIG, "%s holds no key: write one on a line of its own", path);
+    for (int i = 0; i < keys->n_tenants; i++)
+        if (keys->weights[i] == 0)
+            keys->weights[i] = 1;
     return 0;
 }
 
@@ -82,7 +169,12 @@ void access_clear(struct access_keys *keys)
         explicit_bzero(keys->keys[i], strlen(keys->keys[i]));
         free(keys->keys[i]);
     }
+    for (int i = 0; i < keys->n_tenants; i++)
+        free(keys->names[i]);
     free(keys->keys);
+    free(keys->tenants);
+    free(keys->names);
+    free(keys->weights);
     *keys = (struct access_keys){0};
 }
 
@@ -98,12 +190,14 @@ static bool access_matches(const char *key, const char *given)
     return difference == 0;
 }
 
-bool access_is_granted(const char *const *keys, size_t n_keys, const char *given)
+size_t access_find(const char *const *keys, size_t n_keys, const char *given)
 {
-    bool granted = false;
-    for (size_t i = 0; given && i < n_keys; i++)
-        granted |= access_matches(keys[i], given);
-    return granted && *given;
+    size_t found = n_keys;
+    for (size_t i = 0; given && *given && i < n_keys; i++) {
+        size_t mask = (size_t)0 - (size_t)access_matches(keys[i], given); /* no branch on it */
+        found = (found & ~mask) | (i & mask);
+    }
+    return found;
 }
 
 const char *access_bearer(const char *authorization)

@@ -90,8 +90,11 @@ bool api_admit(struct api_call *c, const char *authorization, const char *x_api_
     c->route = api_find(c, &other);
     bool is_open = c->api->n_keys == 0 || (c->route && c->route->is_open);
     const char *key = authorization ? access_bearer(authorization) : x_api_key;
-    if (!is_open && !access_is_granted(c->api->keys, c->api->n_keys, key))
+    size_t index = access_find(c->api->keys, c->api->n_keys, key);
+    if (!is_open && index == c->api->n_keys)
         return api_refuse_key(c, authorization || x_api_key);
+    if (index < c->api->n_keys)
+        c->tenant = c->api->key_tenants[index];
     if (!c->route)
         return api_refuse_path(c, other);
     return true;

@@ -6,6 +6,7 @@
 #include "coordinator/api_params.h"
 #include "coordinator/json_text.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 void api_admin_health(struct api_call *c)
@@ -95,6 +96,24 @@ static json_t *api_admin_worker_json(const struct coordinator_worker_status *w)
     return NULL;
 }
 
+static json_t *api_admin_tenants_json(const struct coordinator *coordinator, int n)
+{
+    struct coordinator_tenant_status *tenants = calloc((size_t)n, sizeof *tenants);
+    json_t *list = json_array();
+    int rc = tenants && list ? 0 : -1;
+    if (rc == 0)
+        coordinator_tenants(coordinator, tenants);
+    for (int i = 0; rc == 0 && i < n; i++)
+        rc = json_array_append_new(list,
+                                   json_pack("{s:s, s:i, s:i}", "name", tenants[i].name, "running",
+                                             tenants[i].running, "waiting", tenants[i].waiting));
+    free(tenants);
+    if (rc == 0)
+        return list;
+    json_decref(list);
+    return NULL;
+}
+
 void api_admin_cluster(struct api_call *c)
 {
     struct coordinator_status s;
@@ -111,7 +130,7 @@ void api_admin_cluster(struct api_call *c)
     }
     api_call_answer(
         c, 200,
-        json_pack("{s:b, s:o, s:o, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:o}", "ready",
+        json_pack("{s:b, s:o, s:o, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:o, s:o}", "ready",
                   s.ready && !c->api->is_draining, "waiting_for",
                   s.ready ? json_null() : api_admin_words(s.waiting_for, sizeof s.waiting_for),
                   "model", api_call_model_json(c), "fingerprint",
@@ -119,5 +138,5 @@ void api_admin_cluster(struct api_call *c)
                   "stages", s.n_stages, "layers", coordinator_model(c->api->coordinator)->n_layers,
                   "running", s.running, "waiting", s.waiting, "kv_blocks", s.kv_blocks,
                   "kv_blocks_free", s.kv_blocks_free, "version", PACELINE_VERSION, "workers",
-                  workers));
+                  workers, "tenants", api_admin_tenants_json(c->api->coordinator, s.n_tenants)));
 }

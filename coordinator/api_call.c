@@ -61,8 +61,24 @@ static const char *api_call_error_type(int status)
         return "rate_limit_error";
     case 503:
         return "unavailable_error";
+    case 504:
+        return "timeout_error";
     default:
         return status >= 500 ? "server_error" : "invalid_request_error";
+    }
+}
+
+const char *api_call_error_code(const struct err *err)
+{
+    switch (err->code) {
+    case ERR_LIMIT:
+        return "queue_full";
+    case ERR_QUOTA:
+        return "tenant_limit";
+    case ERR_TIMEOUT:
+        return "timeout";
+    default:
+        return NULL;
     }
 }
 
@@ -84,17 +100,15 @@ void api_call_refuse(struct api_call *c, int status, const char *code, const str
     if (status == 401)
         api_call_header(c, "WWW-Authenticate", "Bearer realm=\"paceline\"");
     if (status == 429 || status == 503)
-        api_call_header(c, "Retry-After", "%d", status == 429 ? 1 : 5);
+        api_call_header(c, "Retry-After", "%d",
+                        status == 429 ? coordinator_retry_after_s(c->api->coordinator) : 5);
     api_call_answer(c, status, api_call_error_json(status, code, err));
 }
 
 void api_call_fail(struct api_call *c, const struct err *err)
 {
-    int status = err_http_status(err->code);
-    const char *code = c->error_code;
-    if (!code && status == 429)
-        code = "queue_full";
-    api_call_refuse(c, status, code, err);
+    api_call_refuse(c, err_http_status(err->code),
+                    c->error_code ? c->error_code : api_call_error_code(err), err);
 }
 
 json_t *api_call_model_json(const struct api_call *c)

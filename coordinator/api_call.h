@@ -18,6 +18,7 @@ struct api {
     struct chat_template *template;  /* NULL: see template_failure */
     struct err template_failure;
     const char *const *keys; /* [n_keys], borrowed; none: no key is asked for */
+    const int *key_tenants;  /* [n_keys] */
     size_t n_keys;
     bool is_draining;
 };
@@ -37,6 +38,7 @@ struct api_call {
     const char *method, *path;     /* borrowed; path is decoded */
     const struct api_route *route; /* NULL: none fits */
     char request_id[129];
+    int tenant;   /* whose key was given; 0 without keys */
     json_t *body; /* owned; NULL without one */
 
     /* the answer */
@@ -65,6 +67,8 @@ void api_call_answer(struct api_call *c, int status, json_t *value);
 void api_call_fail(struct api_call *c, const struct err *err);
 /* … with a status of its own, and the error object's "code" (may be NULL). */
 void api_call_refuse(struct api_call *c, int status, const char *code, const struct err *err);
+/* The error object's "code" for a failure that has one by its kind, or NULL. */
+const char *api_call_error_code(const struct err *err);
 /* {"error": {…}} */
 json_t *api_call_error_json(int status, const char *code, const struct err *err);
 /* The model's name, which may come from a file's and need not be UTF-8. */

@@ -76,6 +76,7 @@ int api_generation_add(struct api_call *c, struct request *r, struct err *err)
     if (g->n_requests)
         snprintf(r->id, sizeof r->id, "%.36s-%zu", g->id, g->n_requests % 100);
     r->created_unix_s = g->created_unix_s;
+    r->tenant = c->tenant;
     r->arrived_us = clock_now_us();
     g->n_requests++;
     return request_prepare(r, coordinator_tokenizer(c->api->coordinator), err);
@@ -294,7 +295,8 @@ static void api_generation_end_stream(struct api_call *c)
 
 static void api_generation_fail_stream(struct api_call *c, const struct err *failure)
 {
-    json_t *error = api_call_error_json(err_http_status(failure->code), NULL, failure);
+    json_t *error =
+        api_call_error_json(err_http_status(failure->code), api_call_error_code(failure), failure);
     buf_puts(&c->out, "data: ");
     json_text_write(&c->out, error);
     buf_puts(&c->out, "\n\n");

@@ -192,6 +192,10 @@ static int api_params_read_length(struct api_params *p, const json_t *body, stru
         rc = json_body_integer(body, "n", 1, API_PARAMS_CHOICES, &p->n_choices, err);
     if (rc == 0)
         rc = json_body_flag(body, "ignore_eos", &p->ignore_eos, err);
+    if (rc == 0)
+        rc = json_body_integer(body, "priority", INT32_MIN, INT32_MAX, &p->priority, err);
+    if (rc == 0)
+        rc = json_body_flag(body, "cache_prompt", &p->cache_prompt, err);
     return rc;
 }
 
@@ -212,7 +216,7 @@ static int api_params_read_form(struct api_params *p, const json_t *body, struct
 
 int api_params_read(struct api_params *p, const struct api_call *c, struct err *err)
 {
-    *p = (struct api_params){.n_choices = 1};
+    *p = (struct api_params){.n_choices = 1, .cache_prompt = true};
     int rc = api_params_read_sampling(&p->sampling, c->body, err);
     if (rc == 0)
         rc = api_params_read_seed(p, c->body, err);
@@ -330,6 +334,8 @@ int api_params_request(const struct api_params *p, struct api_call *c, uint32_t 
     r->sampling.bias = NULL;
     r->sampling.n_bias = 0;
     r->ignore_eos = p->ignore_eos;
+    r->priority = (int)p->priority;
+    r->cache_prompt = p->cache_prompt;
     r->keep_records = p->return_token_ids || p->sampling.logprobs;
     int rc = api_params_copy_lists(p, r, err);
     if (rc != 0) {

@@ -17,7 +17,8 @@ struct api_params {
     int64_t seed;                   /* as the client knows it: given, or drawn */
     int64_t max_tokens;             /* 0: what the context has left */
     int64_t n_choices;
-    bool ignore_eos;
+    int64_t priority; /* lower is earlier */
+    bool ignore_eos, cache_prompt;
     bool is_stream, include_usage;
     bool return_token_ids;
     char **stop; /* owned */

@@ -25,12 +25,20 @@ static int64_t api_usage_completion_tokens(const struct api_generation *g)
     return count;
 }
 
+static int64_t api_usage_cached_tokens(const struct api_generation *g)
+{
+    int64_t count = 0;
+    for (size_t i = 0; i < g->n_requests; i++)
+        count += g->requests[i]->n_cached;
+    return count;
+}
+
 json_t *api_usage_json(const struct api_generation *g)
 {
     json_int_t prompt = api_usage_prompt_tokens(g), completion = api_usage_completion_tokens(g);
-    return json_pack("{s:I, s:I, s:I, s:{s:i}}", "prompt_tokens", prompt, "completion_tokens",
+    return json_pack("{s:I, s:I, s:I, s:{s:I}}", "prompt_tokens", prompt, "completion_tokens",
                      completion, "total_tokens", prompt + completion, "prompt_tokens_details",
-                     "cached_tokens", 0);
+                     "cached_tokens", (json_int_t)api_usage_cached_tokens(g));
 }
 
 static double api_usage_rate(double count, double ms)
@@ -55,10 +63,12 @@ json_t *api_usage_timings_json(const struct api_generation *g)
     double prompt_ms = has_first && first > scheduled ? (double)(first - scheduled) / 1000 : 0;
     double predicted_ms = has_first && finished > first ? (double)(finished - first) / 1000 : 0;
     /* The first token is the prompt's work; the clock of the others starts with it. */
-    return json_pack("{s:I, s:f, s:f, s:I, s:f, s:f}", "prompt_n", (json_int_t)prompt, "prompt_ms",
-                     prompt_ms, "prompt_per_second", api_usage_rate((double)prompt, prompt_ms),
-                     "predicted_n", (json_int_t)predicted, "predicted_ms", predicted_ms,
-                     "predicted_per_second", api_usage_rate((double)(predicted - 1), predicted_ms));
+    return json_pack("{s:I, s:I, s:f, s:f, s:I, s:f, s:f}", "cache_n",
+                     (json_int_t)api_usage_cached_tokens(g), "prompt_n", (json_int_t)prompt,
+                     "prompt_ms", prompt_ms, "prompt_per_second",
+                     api_usage_rate((double)prompt, prompt_ms), "predicted_n",
+                     (json_int_t)predicted, "predicted_ms", predicted_ms, "predicted_per_second",
+                     api_usage_rate((double)(predicted - 1), predicted_ms));
 }
 
 /* ---- log-probabilities ---- */

@@ -4,10 +4,12 @@
 #include "base/log.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define KEEP_TIME_MS 250
+#define KEEP_TIME_MS    250
+#define EXPIRE_EVERY_MS 100
 
 struct coordinator {
     const struct coordinator_settings *settings;
@@ -24,6 +26,12 @@ struct coordinator {
     bool is_draining;
 
     struct request *requests; /* all that are under way */
+    int n_tenants;
+    int *tenant_requests;      /* [n_tenants], of those under way */
+    int64_t first_deadline_us; /* nobody's is earlier; INT64_MAX: nobody has one */
+    int64_t last_expired_ms;
+    int64_t last_finish_us; /* or when the first request came after a time without any */
+    double finish_every_us; /* between choices that finish, smoothed; 0: none has */
     struct request *first_changed, *last_changed;
 };
 
@@ -77,6 +85,22 @@ static void coordinator_unlist(struct coordinator *c, struct request *r)
     if (r->next)
         r->next->previous = r->previous;
     r->next = r->previous = NULL;
+    c->tenant_requests[r->tenant]--;
+}
+
+/* One more choice had a slot, and gives it back. */
+static void coordinator_count_finish(struct coordinator *c)
+{
+    int64_t now = clock_now_us();
+    double since = (double)(now - c->last_finish_us);
+    c->last_finish_us = now;
+    c->finish_every_us += c->finish_every_us > 0 ? (since - c->finish_every_us) / 16 : since;
+}
+
+int coordinator_retry_after_s(const struct coordinator *c)
+{
+    double s = c->finish_every_us * (c->scheduler.n_waiting + 1) / 1e6;
+    return s <= 1 ? 1 : s >= 60 ? 60 : (int)ceil(s);
 }
 
 /* The request holds nothing any more once its choices have finished. */
@@ -89,8 +113,10 @@ static void coordinator_settle(struct coordinator *c, struct request *r)
             done = false;
             continue;
         }
-        if (choice->slot >= 0)
+        if (choice->slot >= 0) {
             scheduler_remove(&c->scheduler, &c->pipeline, choice);
+            coordinator_count_finish(c);
+        }
     }
     if (done && !r->is_done) {
         r->is_done = true;
@@ -115,10 +141,24 @@ int coordinator_submit(struct coordinator *c, struct request *r, struct err *err
                  : 0;
     if (rc != 0)
         return rc;
+    int64_t most = c->settings->tenant_requests;
+    if (most && c->tenant_requests[r->tenant] >= most)
+        return err_set(err, ERR_QUOTA,
+                       "this key has %d requests under way, and no more are allowed at once: try "
+                       "again when one has ended",
+                       c->tenant_requests[r->tenant]);
     r->arrived_us = clock_now_us();
     rc = scheduler_add(&c->scheduler, r, err);
     if (rc != 0)
         return rc;
+    if (c->settings->request_timeout_s) {
+        r->deadline_us = r->arrived_us + c->settings->request_timeout_s * 1000000;
+        if (c->first_deadline_us > r->deadline_us)
+            c->first_deadline_us = r->deadline_us;
+    }
+    if (!c->requests)
+        c->last_finish_us = r->arrived_us;
+    c->tenant_requests[r->tenant]++;
     r->next = c->requests;
     r->previous = NULL;
     if (c->requests)
@@ -157,6 +197,28 @@ static void coordinator_fail_all(struct coordinator *c, const struct err *why)
 {
     while (c->requests)
         coordinator_fail(c, c->requests, why);
+}
+
+/* Ends those whose time is over. */
+static void coordinator_expire(struct coordinator *c, int64_t now_ms)
+{
+    int64_t now_us = clock_now_us();
+    if (now_us < c->first_deadline_us || now_ms - c->last_expired_ms < EXPIRE_EVERY_MS)
+        return;
+    c->last_expired_ms = now_ms;
+    c->first_deadline_us = INT64_MAX;
+    for (struct request *r = c->requests, *next; r; r = next) {
+        struct err why = {0};
+        next = r->next;
+        if (r->deadline_us && r->deadline_us <= now_us) {
+            err_set(&why, ERR_TIMEOUT,
+                    "the request took longer than the %lld s that are allowed here",
+                    (long long)c->settings->request_timeout_s);
+            coordinator_fail(c, r, &why);
+        } else if (r->deadline_us && r->deadline_us < c->first_deadline_us) {
+            c->first_deadline_us = r->deadline_us;
+        }
+    }
 }
 
 /* ---- what comes back ---- */
@@ -238,6 +300,7 @@ int coordinator_run(struct coordinator *c, struct err *err)
         c->last_time_kept_ms = now;
         registry_keep_time(&c->registry);
     }
+    coordinator_expire(c, now);
     enum deployment_event event;
     int rc = deployment_review(&c->deployment, &c->registry, &c->pipeline, &event, err);
     if (rc != 0)
@@ -285,6 +348,7 @@ static int coordinator_open_model(struct coordinator *c, struct err *err)
         .workers_wanted = (int)s->workers,
         .context = (int)s->context,
         .concurrency = (int)s->concurrency,
+        .kv_tokens = (int)s->kv_tokens,
         .kv_type = s->kv_type,
         .cuts = s->cuts,
         .n_cuts = s->n_cuts,
@@ -317,8 +381,13 @@ int coordinator_open(struct coordinator **ret_coordinator,
     if (!c)
         return err_set(err, ERR_MEMORY, "no memory for the coordinator");
     c->settings = settings;
+    c->n_tenants = settings->n_tenants ? settings->n_tenants : 1;
+    c->tenant_requests = calloc((size_t)c->n_tenants, sizeof *c->tenant_requests);
+    c->first_deadline_us = INT64_MAX;
     c->zmq = zmq_ctx_new();
-    int rc = c->zmq ? 0 : err_set(err, ERR_MEMORY, "no ZeroMQ context");
+    int rc = c->zmq && c->tenant_requests
+                 ? 0
+                 : err_set(err, ERR_MEMORY, "no memory for ZeroMQ and the tenants");
     if (rc == 0)
         rc = registry_open(&c->registry, c->zmq, settings->cluster_host, settings->cluster_port,
                            &c->cluster_port, err);
@@ -348,6 +417,7 @@ void coordinator_close(struct coordinator *c)
     registry_close(&c->registry);
     if (c->zmq)
         zmq_ctx_term(c->zmq);
+    free(c->tenant_requests);
     free(c);
 }
 
@@ -371,6 +441,7 @@ void coordinator_status(const struct coordinator *c, struct coordinator_status *
         .epoch = c->deployment.epoch,
         .n_stages = c->deployment.state >= DEPLOYMENT_LOADING ? c->deployment.n_stages : 0,
         .n_workers = c->registry.n_workers,
+        .n_tenants = c->n_tenants,
         .running = c->scheduler.n_running,
         .waiting = c->scheduler.waiting.n_waiting,
         .kv_blocks = c->scheduler.blocks.n_blocks,
@@ -379,6 +450,18 @@ void coordinator_status(const struct coordinator *c, struct coordinator_status *
     if (!ret_status->ready)
         deployment_explain(&c->deployment, &c->registry, ret_status->waiting_for,
                            sizeof ret_status->waiting_for);
+}
+
+void coordinator_tenants(const struct coordinator *c, struct coordinator_tenant_status *to)
+{
+    const char *const *names = c->settings->tenant_names;
+    for (int i = 0; i < c->n_tenants; i++)
+        to[i] = (struct coordinator_tenant_status){.name = names ? names[i] : "default"};
+    for (const struct request *r = c->requests; r; r = r->next)
+        for (int i = 0; i < r->n_choices; i++) {
+            to[r->tenant].running += r->choices[i].slot >= 0;
+            to[r->tenant].waiting += r->choices[i].slot < 0 && r->choices[i].finish == FINISH_NONE;
+        }
 }
 
 /* Pipeline order first, then those without a stage in the order of joining. */

@@ -16,14 +16,22 @@ struct coordinator;
 /* ---- for the API (api_*.c) ---- */
 
 /* From here on the coordinator works on r, which stays the caller's to free once it is done.
- * ERR_UNAVAILABLE while there is no plan in service, ERR_LIMIT when the queue is full, ERR_INPUT
- * when it can never fit. */
+ * ERR_UNAVAILABLE while there is no plan in service, ERR_LIMIT when the queue is full, ERR_QUOTA
+ * when its tenant has its share of requests, ERR_INPUT when it can never fit. */
 int coordinator_submit(struct coordinator *c, struct request *r, struct err *err);
 /* The client is gone. r is done when this returns and may be freed. */
 void coordinator_cancel(struct coordinator *c, struct request *r);
 /* The next request with news (text, records, finish), or NULL; each comes once per change. */
 struct request *coordinator_take_changed(struct coordinator *c);
 
+/* Seconds after which whoever was refused may find room: from what waits and how fast choices have
+ * finished of late; 1 to 60. */
+int coordinator_retry_after_s(const struct coordinator *c);
+
+struct coordinator_tenant_status {
+    const char *name;
+    int running, waiting; /* choices */
+};
 struct coordinator_worker_status {
     char name[64], isa[16], address[128], state[16]; /* "joined", "loading", "serving", "standby" */
     int stage, first_layer, end_layer;               /* -1 without a stage */
@@ -37,11 +45,13 @@ struct coordinator_status {
     bool ready;
     char waiting_for[256]; /* a sentence, when not ready */
     uint64_t epoch;
-    int n_stages, n_workers;
+    int n_stages, n_workers, n_tenants;
     int running, waiting; /* choices with and without a slot */
     int kv_blocks, kv_blocks_free;
 };
 void coordinator_status(const struct coordinator *c, struct coordinator_status *ret_status);
+/* to: [n_tenants] */
+void coordinator_tenants(const struct coordinator *c, struct coordinator_tenant_status *to);
 /* index < n_workers; pipeline order first, then standby. */
 bool coordinator_worker_status(const struct coordinator *c, int index,
                                struct coordinator_worker_status *ret_status);

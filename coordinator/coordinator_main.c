@@ -108,6 +108,9 @@ static int program_open(struct program *p, struct err *err)
         rc = access_read(&p->keys, s->api_key_file, err);
     if (rc == 0 && p->keys.is_exposed)
         log_warning("%s can be read by other users of this machine: chmod 600 it", s->api_key_file);
+    p->settings.n_tenants = p->keys.n_tenants;
+    p->settings.tenant_names = (const char *const *)p->keys.names;
+    p->settings.tenant_weights = p->keys.weights;
     if (rc == 0)
         rc = coordinator_open(&p->coordinator, s, err);
     if (rc != 0)
@@ -115,6 +118,7 @@ static int program_open(struct program *p, struct err *err)
     struct http_server_spec spec = {.host = s->http_host,
                                     .port = s->http_port,
                                     .api_keys = (const char *const *)p->keys.keys,
+                                    .key_tenants = p->keys.tenants,
                                     .n_api_keys = p->keys.n,
                                     .max_body_bytes = s->max_body_bytes,
                                     .max_connections = (int)s->max_connections,

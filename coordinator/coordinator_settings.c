@@ -9,6 +9,7 @@
 #define FIELD(name) offsetof(struct coordinator_settings, name)
 
 static const char *const kv_choices[] = {"f16", "f32", "q8_0", NULL};
+static const char *const switch_choices[] = {"on", "off", NULL};
 
 static int coordinator_check_cuts(const char *text, struct err *err)
 {
@@ -62,10 +63,25 @@ static const struct conf_option coordinator_options[] = {
      .type = CONF_INT,
      .offset = FIELD(concurrency),
      .value = "C",
-     .initial = "4",
+     .initial = "16",
      .min = 1,
      .max = 1024,
-     .help = "sequences computed at once; memory for their KV cache is claimed at load"},
+     .help = "sequences computed at once"},
+    {.name = "kv-tokens",
+     .type = CONF_INT,
+     .offset = FIELD(kv_tokens),
+     .value = "N",
+     .min = 0,
+     .max = 1 << 30,
+     .help = "positions that all sequences together may hold in the KV cache, claimed at load "
+             "(default 0: 4 contexts, or concurrency x context if that is less)"},
+    {.name = "prefix-cache",
+     .type = CONF_CHOICE,
+     .offset = FIELD(prefix_cache_choice),
+     .value = "on|off",
+     .initial = "on",
+     .choices = switch_choices,
+     .help = "keep the keys and values of prompts for requests that begin alike"},
     {.name = "queue",
      .type = CONF_INT,
      .offset = FIELD(queue),
@@ -74,6 +90,21 @@ static const struct conf_option coordinator_options[] = {
      .min = 0,
      .max = 100000,
      .help = "sequences that may wait; past them clients get status 429"},
+    {.name = "tenant-requests",
+     .type = CONF_INT,
+     .offset = FIELD(tenant_requests),
+     .value = "N",
+     .min = 0,
+     .max = 100000,
+     .help = "requests of one tenant at once, running and waiting; past them it gets status 429 "
+             "(default 0: no limit)"},
+    {.name = "request-timeout",
+     .type = CONF_INT,
+     .offset = FIELD(request_timeout_s),
+     .value = "SECONDS",
+     .min = 0,
+     .max = 1000000,
+     .help = "a request that takes longer ends with status 504 (default 0: never)"},
     {.name = "kv",
      .type = CONF_CHOICE,
      .offset = FIELD(kv_choice),
@@ -91,7 +122,8 @@ static const struct conf_option coordinator_options[] = {
      .type = CONF_STRING,
      .offset = FIELD(api_key_file),
      .value = "FILE",
-     .help = "accepted API keys, one a line; needed when --http is reachable from elsewhere"},
+     .help = "accepted API keys, a line each: KEY [TENANT [WEIGHT]]; needed when --http is "
+             "reachable from elsewhere"},
     {.name = "max-body",
      .type = CONF_SIZE,
      .offset = FIELD(max_body_bytes),
@@ -222,6 +254,7 @@ static int coordinator_settings_check(struct coordinator_settings *s, struct err
             return rc;
     }
     s->kv_type = (enum kv_type)s->kv_choice; /* kv_choices stand in its order */
+    s->prefix_cache = s->prefix_cache_choice == 0;
     int rc = coordinator_find_model(s, err);
     if (rc == 0)
         coordinator_name_model(s);

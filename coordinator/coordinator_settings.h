@@ -15,8 +15,11 @@ struct coordinator_settings {
     char *cuts_text;
     char *ready_file;
     int64_t workers, context, concurrency, queue;
+    int64_t kv_tokens;         /* 0: 4 contexts, or concurrency x context if that is less */
+    int64_t tenant_requests;   /* 0: no limit */
+    int64_t request_timeout_s; /* 0: never */
     int64_t max_body_bytes, max_connections;
-    int kv_choice;
+    int kv_choice, prefix_cache_choice;
     bool insecure, verbose, log_json;
 
     /* derived */
@@ -25,7 +28,12 @@ struct coordinator_settings {
     int cuts[PLANNER_MAX_STAGES];
     int n_cuts;
     enum kv_type kv_type;
-    char home[2048]; /* $PACELINE_HOME */
+    bool prefix_cache;
+    /* The program fills these from the key file; borrowed. 0 tenants: one, called "default". */
+    int n_tenants;
+    const char *const *tenant_names; /* [n_tenants] */
+    const double *tenant_weights;    /* [n_tenants] */
+    char home[2048];                 /* $PACELINE_HOME */
     char model_path[4096];
     char model_alias[256];
 };

@@ -8,7 +8,8 @@
 #include <string.h>
 
 #define DEFAULT_CONTEXT     4096
-#define DEFAULT_CONCURRENCY 4
+#define DEFAULT_CONCURRENCY 16
+#define DEFAULT_CONTEXTS    4 /* that fit the KV cache */
 #define MAX_ROWS            512
 #define MIN_OUTPUTS         32
 /* A step that has been under way for so long, while no stage computed, was lost between two. */
@@ -31,21 +32,32 @@ static void *deployment_hash(void *argument)
     return NULL;
 }
 
-static void deployment_set_limits(struct deployment *d)
+static int deployment_set_limits(struct deployment *d, struct err *err)
 {
     int context = d->spec.context ? d->spec.context : DEFAULT_CONTEXT;
     if (!d->spec.context && context > d->model.context_length)
         context = d->model.context_length;
     int concurrency = d->spec.concurrency ? d->spec.concurrency : DEFAULT_CONCURRENCY;
     uint32_t blocks_each = (uint32_t)(context + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
+    uint32_t kv_blocks =
+        d->spec.kv_tokens
+            ? (uint32_t)(d->spec.kv_tokens + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS
+            : blocks_each *
+                  (uint32_t)(concurrency < DEFAULT_CONTEXTS ? concurrency : DEFAULT_CONTEXTS);
     d->limits = (struct batch_limits){
         .max_rows = concurrency > MAX_ROWS ? (uint32_t)concurrency : MAX_ROWS,
         .max_sequences = (uint32_t)concurrency,
         .max_outputs = concurrency > MIN_OUTPUTS ? (uint32_t)concurrency : MIN_OUTPUTS,
         .max_context = (uint32_t)context,
-        .kv_blocks = blocks_each * (uint32_t)concurrency,
+        .kv_blocks = kv_blocks,
         .vocabulary = (uint32_t)d->model.vocabulary_size,
     };
+    if (kv_blocks < blocks_each)
+        return err_set(err, ERR_CONFIG,
+                       "kv_tokens %d is less than one context of %d: raise --kv-tokens, or lower "
+                       "--context",
+                       d->spec.kv_tokens, context);
+    return 0;
 }
 
 int deployment_open(struct deployment *d, const struct deployment_spec *spec, struct err *err)
@@ -69,7 +81,9 @@ int deployment_open(struct deployment *d, const struct deployment_spec *spec, st
         return err_set(err, ERR_CONFIG,
                        "kv = \"q8_0\" takes groups of %d elements, and a head of %s has %d",
                        KV_Q8_0_GROUP, d->model.name, d->model.head_dim);
-    deployment_set_limits(d);
+    rc = deployment_set_limits(d, err);
+    if (rc != 0)
+        return rc;
     manifest_digest_config(&d->model, d->config_digest);
     int failed = pthread_create(&d->hasher, NULL, deployment_hash, d);
     if (failed)

@@ -25,6 +25,7 @@ struct deployment_spec {
     const char *cache_dir; /* for manifests; or NULL */
     int workers_wanted;    /* before the first plan */
     int context, concurrency;
+    int kv_tokens; /* over all sequences; 0: see deployment_open() */
     enum kv_type kv_type;
     const int *cuts; /* first layers of stages 2, 3 … */
     int n_cuts;
@@ -57,8 +58,9 @@ struct deployment {
     int n_barren; /* plans in a row that broke after steps went out and before one came back */
 };
 
-/* Opens the model and starts hashing it. Context and concurrency 0: defaults, the model's limits.
- */
+/* Opens the model and starts hashing it. Context and concurrency 0: defaults, the model's limits;
+ * kv_tokens 0: 4 contexts, or one for each sequence if that is less. ERR_CONFIG when kv_tokens does
+ * not hold one context. */
 int deployment_open(struct deployment *d, const struct deployment_spec *spec, struct err *err);
 void deployment_close(struct deployment *d);
 

@@ -60,6 +60,7 @@ struct http_connection {
 struct http_server {
     struct api api;
     char **keys; /* copies */
+    int *key_tenants;
     struct MHD_Daemon *daemon;
     int epoll_fd, port;
     int64_t max_body_bytes;
@@ -426,14 +427,18 @@ static int http_server_copy_keys(struct http_server *s, const struct http_server
                                  struct err *err)
 {
     s->keys = calloc(spec->n_api_keys + 1, sizeof *s->keys);
-    for (size_t i = 0; s->keys && i < spec->n_api_keys; i++) {
+    s->key_tenants = calloc(spec->n_api_keys + 1, sizeof *s->key_tenants);
+    for (size_t i = 0; s->keys && s->key_tenants && i < spec->n_api_keys; i++) {
         s->keys[i] = strdup(spec->api_keys[i]);
         if (!s->keys[i])
             break;
+        if (spec->key_tenants)
+            s->key_tenants[i] = spec->key_tenants[i];
         s->api.n_keys++;
     }
+    s->api.key_tenants = s->key_tenants;
     s->api.keys = (const char *const *)s->keys;
-    if (!s->keys || s->api.n_keys < spec->n_api_keys)
+    if (!s->keys || !s->key_tenants || s->api.n_keys < spec->n_api_keys)
         return err_set(err, ERR_MEMORY, "no memory for the HTTP server");
     return 0;
 }
@@ -501,6 +506,7 @@ void http_server_close(struct http_server *s)
         free(s->keys[i]);
     }
     free(s->keys);
+    free(s->key_tenants);
     free(s);
 }
 

@@ -12,6 +12,7 @@ struct http_server_spec {
     const char *host;            /* numeric address or "localhost" */
     int port;                    /* 0: any free one */
     const char *const *api_keys; /* [n_api_keys]; none: no key is asked for */
+    const int *key_tenants;      /* [n_api_keys]; NULL: all are of tenant 0 */
     size_t n_api_keys;
     int64_t max_body_bytes;
     int max_connections;

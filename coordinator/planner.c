@@ -73,7 +73,7 @@ static int planner_refuse(const struct planner_model *m, const struct planner_wo
         err, ERR_MEMORY,
         "the model needs about %.1f GiB (%.1f GiB of it KV cache) and %d worker%s offer%s "
         "%.1f GiB in pieces that do not fit its layers: add a worker, offer more "
-        "(--memory), or lower --context or --concurrency",
+        "(--memory), or lower --kv-tokens or --context",
         (double)needed / gib, (double)(m->kv_token_bytes[0] * m->n_layers * m->kv_tokens) / gib,
         n_workers, n_workers == 1 ? "" : "s", n_workers == 1 ? "s" : "", (double)offered / gib);
 }

@@ -258,10 +258,24 @@ void fake_coordinator_step(struct coordinator *c)
 
 void coordinator_status(const struct coordinator *c, struct coordinator_status *ret_status)
 {
-    *ret_status = (struct coordinator_status){
-        .ready = c->is_ready, .epoch = 7, .n_stages = 2, .n_workers = 2, .running = c->n_open};
+    *ret_status = (struct coordinator_status){.ready = c->is_ready,
+                                              .epoch = 7,
+                                              .n_stages = 2,
+                                              .n_workers = 2,
+                                              .n_tenants = 1,
+                                              .running = c->n_open};
     if (!c->is_ready)
         snprintf(ret_status->waiting_for, sizeof ret_status->waiting_for, "1 of 2 workers joined.");
+}
+
+int coordinator_retry_after_s(const struct coordinator *c)
+{
+    return c->n_open > 60 ? 60 : c->n_open + 1;
+}
+
+void coordinator_tenants(const struct coordinator *c, struct coordinator_tenant_status *to)
+{
+    to[0] = (struct coordinator_tenant_status){.name = "default", .running = c->n_open};
 }
 
 bool coordinator_worker_status(const struct coordinator *c, int index,
