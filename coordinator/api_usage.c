@@ -58,14 +58,14 @@ json_t *api_usage_timings_json(const struct api_generation *g)
         if (r->finished_us > finished)
             finished = r->finished_us;
     }
-    int64_t prompt = api_usage_prompt_tokens(g), predicted = api_usage_completion_tokens(g);
+    int64_t cached = api_usage_cached_tokens(g), prompt = api_usage_prompt_tokens(g) - cached;
+    int64_t predicted = api_usage_completion_tokens(g);
     bool has_first = first != INT64_MAX;
     double prompt_ms = has_first && first > scheduled ? (double)(first - scheduled) / 1000 : 0;
     double predicted_ms = has_first && finished > first ? (double)(finished - first) / 1000 : 0;
     /* The first token is the prompt's work; the clock of the others starts with it. */
-    return json_pack("{s:I, s:I, s:f, s:f, s:I, s:f, s:f}", "cache_n",
-                     (json_int_t)api_usage_cached_tokens(g), "prompt_n", (json_int_t)prompt,
-                     "prompt_ms", prompt_ms, "prompt_per_second",
+    return json_pack("{s:I, s:I, s:f, s:f, s:I, s:f, s:f}", "cache_n", (json_int_t)cached,
+                     "prompt_n", (json_int_t)prompt, "prompt_ms", prompt_ms, "prompt_per_second",
                      api_usage_rate((double)prompt, prompt_ms), "predicted_n",
                      (json_int_t)predicted, "predicted_ms", predicted_ms, "predicted_per_second",
                      api_usage_rate((double)(predicted - 1), predicted_ms));

@@ -99,7 +99,7 @@ static void coordinator_count_finish(struct coordinator *c)
 
 int coordinator_retry_after_s(const struct coordinator *c)
 {
-    double s = c->finish_every_us * (c->scheduler.n_waiting + 1) / 1e6;
+    double s = c->finish_every_us * (c->scheduler.waiting.n_waiting + 1) / 1e6;
     return s <= 1 ? 1 : s >= 60 ? 60 : (int)ceil(s);
 }
 
@@ -370,6 +370,9 @@ static int coordinator_open_model(struct coordinator *c, struct err *err)
         .max_outputs = (int)limits->max_outputs,
         .max_waiting = (int)s->queue,
         .vocabulary = limits->vocabulary,
+        .tenant_weights = s->tenant_weights,
+        .n_tenants = s->n_tenants,
+        .without_cache = !s->prefix_cache,
     };
     return scheduler_init(&c->scheduler, &scheduler, err);
 }

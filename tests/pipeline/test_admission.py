@@ -105,6 +105,36 @@ def test_cached_tokens_are_always_told(wide, path, body):
     assert last["timings"]["cache_n"] == 0
 
 
+def test_a_prompt_again(wide):
+    body = {**SHORT, "prompt": [(i * i + 5) % 200 for i in range(150)]}
+    answers = []
+    for how in ({}, {}, {"cache_prompt": False}):
+        status, answer = wide.post(PATH, {**body, **how})
+        assert status == 200
+        answers.append(answer)
+    assert [a["usage"]["prompt_tokens_details"]["cached_tokens"] for a in answers] == [0, 128, 0]
+    assert [a["timings"]["prompt_n"] for a in answers] == [150, 22, 150]
+    assert all(a["choices"] == answers[0]["choices"] for a in answers)
+
+
+def test_tenants_do_not_share_and_the_cache_can_be_off(home, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text("k1 one\nk2 two\nk3 one\n")
+    keys.chmod(0o600)
+    body = {**SHORT, "prompt": [(i * i + 5) % 200 for i in range(150)]}
+    for switch, wanted in (("on", [0, 0, 128]), ("off", [0, 0, 0])):
+        with Cluster(home, MODEL, options=["--api-key-file", keys, "--prefix-cache", switch],
+                     wait=False) as c:
+            c.key = "k1"
+            c.wait_ready()
+            told = []
+            for key in ("k1", "k2", "k3"):
+                status, answer = c.post(PATH, body, headers=bearer(key))
+                assert status == 200
+                told.append(answer["usage"]["prompt_tokens_details"]["cached_tokens"])
+            assert told == wanted
+
+
 @pytest.mark.parametrize("field, value", [("priority", "high"), ("priority", 1.5),
                                           ("priority", 1 << 31), ("cache_prompt", "yes")])
 def test_bad_fields(wide, field, value):
@@ -122,7 +152,6 @@ def test_max_tokens_is_cut_and_a_prompt_that_fills_the_context_refused(wide):
 
 # ---- turns ----
 
-@pytest.mark.xfail(strict=True, reason="until the scheduler takes turns from wait_queue")
 def test_the_urgent_one_is_first(narrow):
     done = []
     with standing_still(narrow):
