@@ -27,12 +27,20 @@ struct simulated_request {
     bool endless;     /* it is not waited for */
 };
 
+/* Processor time, not the virtual one. */
+struct simulator_real {
+    int64_t send_ns, take_ns, n_rows;
+    int n_steps;
+};
+
 struct simulator {
+    struct simulator_real real;
     void *zmq;
     struct pipeline pipeline;
     struct scheduler scheduler;
     struct fake_stage fake;
     int n_stages;
+    bool is_trusting; /* tokens are not verified */
     struct simulated_stage stages[SIMULATOR_STAGES];
     double link_us[SIMULATOR_STAGES + 1];
     double free_us[SIMULATOR_STAGES]; /* when it has done what it has */
