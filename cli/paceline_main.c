@@ -19,6 +19,7 @@ static const struct verb verbs[] = {
      cli_logits},
     {"perplexity", "measure how well a model predicts a text", cli_perplexity},
     {"bench", "measure tokens per second", cli_bench},
+    {"trace", "record which worker computes which step when", cli_trace},
 };
 
 static void paceline_help(FILE *out)

@@ -7,6 +7,7 @@
 #include "coordinator/api_generation.h"
 #include "coordinator/api_probe.h"
 #include "coordinator/api_tokens.h"
+#include "coordinator/api_trace.h"
 #include "coordinator/json_body.h"
 
 #include <stdio.h>
@@ -19,6 +20,7 @@ static const struct api_route api_routes[] = {
     {"GET", "/v1/models", .begin = api_admin_models},
     {"GET", "/v1/models/", .begin = api_admin_model},
     {"GET", "/cluster", .begin = api_admin_cluster},
+    {"GET", "/cluster/trace", .begin = api_trace},
     {"POST", "/v1/chat/completions", .needs_body = true, .generates = true, .begin = api_chat},
     {"POST", "/chat/completions", .needs_body = true, .generates = true, .begin = api_chat},
     {"POST", "/v1/completions", .needs_body = true, .generates = true, .begin = api_completions},

@@ -90,6 +90,10 @@ static json_t *api_admin_worker_json(const struct coordinator_worker_status *w)
     rc |= json_object_set_new(worker, "layers",
                               has_stage ? json_pack("[i, i]", w->first_layer, w->end_layer)
                                         : json_null());
+    rc |= json_object_set_new(worker, "clock_offset_us",
+                              w->is_timed ? json_integer(w->clock_offset_us) : json_null());
+    rc |= json_object_set_new(worker, "clock_uncertainty_us",
+                              w->is_timed ? json_integer(w->clock_uncertainty_us) : json_null());
     if (rc == 0)
         return worker;
     json_decref(worker);

@@ -36,6 +36,7 @@ struct api_call {
 
     /* the question */
     const char *method, *path;     /* borrowed; path is decoded */
+    const char *after;             /* ?after=… of the query, borrowed; NULL without it */
     const struct api_route *route; /* NULL: none fits */
     char request_id[129];
     int tenant;   /* whose key was given; 0 without keys */

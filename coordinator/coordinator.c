@@ -22,6 +22,7 @@ struct coordinator {
     struct deployment deployment;
     struct scheduler scheduler;
     struct tokenizer *tokenizer;
+    struct timeline *timeline;
     int64_t last_time_kept_ms;
     bool is_draining;
 
@@ -276,10 +277,30 @@ static void coordinator_step_done(void *context, struct choice *choice)
     }
 }
 
+/* Who computes the plan's stages, and how far the clocks are apart by now. */
+static void coordinator_tell_timeline(struct coordinator *c)
+{
+    struct timeline_stage stages[TIMELINE_STAGES];
+    memset(stages, 0, sizeof stages);
+    int n = c->deployment.n_stages < TIMELINE_STAGES ? c->deployment.n_stages : TIMELINE_STAGES;
+    for (int i = 0; i < n; i++) {
+        const struct worker_entry *w = registry_stage(&c->registry, i);
+        if (!w || w->epoch != c->deployment.epoch)
+            return; /* a plan that is ending: the timeline knows it already */
+        snprintf(stages[i].worker, sizeof stages[i].worker, "%s", w->name);
+        stages[i].first_layer = w->first_layer;
+        stages[i].end_layer = w->end_layer;
+        stages[i].is_timed = clock_offset_estimate(&w->clock, clock_now_us(), &stages[i].offset_us,
+                                                   &stages[i].uncertainty_us);
+    }
+    timeline_set_stages(c->timeline, c->deployment.epoch, stages, n);
+}
+
 static void coordinator_on_event(struct coordinator *c, enum deployment_event event)
 {
     if (event == DEPLOYMENT_BEGAN) {
         manifest_fingerprint(&c->deployment.manifest, &c->deployment.model, c->fingerprint);
+        coordinator_tell_timeline(c);
         scheduler_restart(&c->scheduler); /* running sequences are replayed from their tokens */
     } else if (event == DEPLOYMENT_FAILED) {
         coordinator_fail_all(c, &c->deployment.failure);
@@ -299,6 +320,8 @@ int coordinator_run(struct coordinator *c, struct err *err)
     if (now - c->last_time_kept_ms >= KEEP_TIME_MS) {
         c->last_time_kept_ms = now;
         registry_keep_time(&c->registry);
+        if (c->deployment.state == DEPLOYMENT_SERVING)
+            coordinator_tell_timeline(c);
     }
     coordinator_expire(c, now);
     enum deployment_event event;
@@ -398,7 +421,11 @@ int coordinator_open(struct coordinator **ret_coordinator,
         rc = pipeline_open(&c->pipeline, c->zmq, settings->cluster_host,
                            settings->cluster_port ? settings->cluster_port + 1 : 0, err);
     if (rc == 0)
+        rc = timeline_new(&c->timeline, err);
+    if (rc == 0) {
+        c->pipeline.timeline = c->timeline;
         rc = coordinator_open_model(c, err);
+    }
     if (rc != 0) {
         coordinator_close(c);
         return rc;
@@ -418,6 +445,7 @@ void coordinator_close(struct coordinator *c)
     deployment_close(&c->deployment);
     pipeline_close(&c->pipeline);
     registry_close(&c->registry);
+    timeline_free(c->timeline);
     if (c->zmq)
         zmq_ctx_term(c->zmq);
     free(c->tenant_requests);
@@ -499,6 +527,8 @@ bool coordinator_worker_status(const struct coordinator *c, int index,
         .steps = w->steps,
         .busy_us = w->busy_us,
     };
+    ret_status->is_timed = clock_offset_estimate(
+        &w->clock, clock_now_us(), &ret_status->clock_offset_us, &ret_status->clock_uncertainty_us);
     const char *state = w->unfit                     ? "unfit"
                         : w->stage < 0               ? "standby"
                         : w->state == WORKER_SERVING ? "serving"
@@ -510,6 +540,11 @@ bool coordinator_worker_status(const struct coordinator *c, int index,
     snprintf(ret_status->state, sizeof ret_status->state, "%s", state);
     snprintf(ret_status->kernels, sizeof ret_status->kernels, "%s", w->kernels);
     return true;
+}
+
+const struct timeline *coordinator_timeline(const struct coordinator *c)
+{
+    return c->timeline;
 }
 
 const struct model_config *coordinator_model(const struct coordinator *c)

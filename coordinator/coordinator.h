@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "coordinator/request.h"
+#include "coordinator/timeline.h"
 #include "model/model_config.h"
 #include "model/weight_file.h"
 
@@ -39,6 +40,9 @@ struct coordinator_worker_status {
     int64_t memory_offered, memory_claimed;
     int64_t load_done, load_total;
     uint64_t steps, busy_us;
+    bool is_timed;           /* the two below are known */
+    int64_t clock_offset_us; /* its monotonic clock minus ours */
+    int64_t clock_uncertainty_us;
     char kernels[512];
 };
 struct coordinator_status {
@@ -55,6 +59,7 @@ void coordinator_tenants(const struct coordinator *c, struct coordinator_tenant_
 /* index < n_workers; pipeline order first, then standby. */
 bool coordinator_worker_status(const struct coordinator *c, int index,
                                struct coordinator_worker_status *ret_status);
+const struct timeline *coordinator_timeline(const struct coordinator *c); /* of all steps */
 const struct model_config *coordinator_model(const struct coordinator *c);
 const char *coordinator_model_alias(const struct coordinator *c); /* what /v1/models says */
 const struct tokenizer *coordinator_tokenizer(const struct coordinator *c);

@@ -189,6 +189,7 @@ static struct http_exchange *http_exchange_new(struct http_connection *c, const 
     x->started_ms = x->written_ms = clock_now_ms();
     buf_init(&x->body);
     api_call_init(&x->call, &c->server->api, x->method, x->path);
+    x->call.after = MHD_lookup_connection_value(c->mhd, MHD_GET_ARGUMENT_KIND, "after");
     http_server_name(x, http_server_header(c, "X-Request-Id"));
     c->exchange = x;
     c->server->n_exchanges++;

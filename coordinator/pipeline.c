@@ -188,11 +188,30 @@ static void pipeline_learn_cost(struct pipeline *p, const struct pipeline_step *
                     queued ? -1 : clock_now_us() - s->sent_us);
 }
 
+static void pipeline_record(struct pipeline *p, const struct pipeline_step *s,
+                            const Paceline__StepResult *result, int64_t answered_us)
+{
+    struct timeline_time times[TIMELINE_STAGES];
+    size_t n = 0;
+    for (; n < result->n_times && n < TIMELINE_STAGES; n++) {
+        const Paceline__StageTime *t = result->times[n];
+        times[n] = (struct timeline_time){t->stage, t->compute_us, t->wait_us, t->start_us};
+    }
+    struct timeline_step step = {.step = s->step,
+                                 .epoch = p->epoch,
+                                 .sent_us = s->sent_us,
+                                 .answered_us = answered_us,
+                                 .rows = {(uint32_t)(s->n_decode_rows + s->n_prefill_rows),
+                                          (uint32_t)s->n_decode_rows, (uint32_t)s->n_items}};
+    timeline_add(p->timeline, &step, times, (int)n);
+}
+
 static void pipeline_on_result(struct pipeline *p, const Paceline__StepResult *result,
                                zmq_msg_t *frame, uint32_t vocabulary,
                                void (*take)(void *, const struct pipeline_result *),
                                void (*done)(void *, struct choice *), void *context)
 {
+    int64_t answered_us = clock_now_us();
     struct pipeline_step *s = p->oldest;
     if (result->epoch != p->epoch || !s || p->is_broken)
         return;
@@ -212,6 +231,8 @@ static void pipeline_on_result(struct pipeline *p, const Paceline__StepResult *r
     pipeline_learn_cost(p, s, result);
     pipeline_deliver(s, result, zmq_msg_data(frame), vocabulary, take, context);
     pipeline_log_times(s, result);
+    if (p->timeline)
+        pipeline_record(p, s, result, answered_us);
     for (int i = 0; i < s->n_items; i++)
         if (s->items[i].choice)
             done(context, s->items[i].choice);

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "coordinator/request.h"
 #include "coordinator/step_cost.h"
+#include "coordinator/timeline.h"
 #include "proto/batch.h"
 
 #include <stdint.h>
@@ -36,6 +37,7 @@ struct pipeline {
     struct pipeline_step *oldest, *newest;
     int n_in_flight, n_decode_steps; /* the latter: those that carry decode rows */
     uint64_t n_results;              /* outputs that came back since the plan began */
+    struct timeline *timeline;       /* gets the steps that came back; borrowed, or NULL */
     bool is_broken; /* a step was lost on the way or came back wrong: only a new plan helps */
 };
 

@@ -251,6 +251,8 @@ static void registry_on_beat(struct registry *r, struct worker_entry *w,
 {
     if (w->steps != beat->steps || w->busy_us != beat->busy_us)
         w->last_busy_ms = clock_now_ms();
+    clock_offset_add(&w->clock, beat->echo_us, beat->echo_received_us, beat->sent_us,
+                     clock_now_us());
     w->steps = beat->steps;
     w->busy_us = beat->busy_us;
     if (w->stage < 0)
@@ -340,6 +342,7 @@ void registry_keep_time(struct registry *r)
         }
         Paceline__Heartbeat beat = PACELINE__HEARTBEAT__INIT;
         beat.epoch = w->epoch;
+        beat.sent_us = (uint64_t)clock_now_us();
         registry_send(r, w, PACELINE__CONTROL__BODY_HEARTBEAT, &beat);
     }
 }

@@ -4,6 +4,7 @@
 #define PACELINE_COORDINATOR_REGISTRY_H
 
 #include "base/err.h"
+#include "coordinator/clock_offset.h"
 #include "proto/wire.h"
 
 #include <stdbool.h>
@@ -30,6 +31,7 @@ struct worker_entry {
     int beats_astray; /* heartbeats in a row that know another plan than this */
     char kernels[1024];
     uint64_t steps, busy_us;
+    struct clock_offset clock; /* its monotonic clock against ours */
     struct worker_entry *next;
 };
 

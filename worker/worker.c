@@ -79,7 +79,8 @@ static int64_t worker_anonymous_bytes(void)
     return (int64_t)kib * 1024;
 }
 
-static void worker_beat(struct worker *w)
+/* answered: the coordinator's beat that is answered, which came at received_us; or NULL */
+static void worker_beat(struct worker *w, const Paceline__Heartbeat *answered, int64_t received_us)
 {
     struct worker_counters counters;
     worker_runner_counters(w->runner, &counters);
@@ -89,6 +90,11 @@ static void worker_beat(struct worker *w)
     beat.steps = counters.steps;
     beat.busy_us = counters.busy_us;
     beat.memory_bytes = worker_anonymous_bytes();
+    if (answered) {
+        beat.echo_us = answered->sent_us;
+        beat.echo_received_us = (uint64_t)received_us;
+    }
+    beat.sent_us = (uint64_t)clock_now_us();
     worker_send(w, PACELINE__CONTROL__BODY_HEARTBEAT, &beat);
     w->last_beat_ms = clock_now_ms();
 }
@@ -170,8 +176,12 @@ static int worker_on_message(struct worker *w, Paceline__Control **c, struct err
             return worker_runner_unload(w->runner, (*c)->unload->epoch, err);
         }
         return 0;
+    case PACELINE__CONTROL__BODY_HEARTBEAT:
+        if (w->welcome)
+            worker_beat(w, (*c)->heartbeat, clock_now_us());
+        return 0;
     default:
-        return 0; /* heartbeats count by having come */
+        return 0;
     }
 }
 
@@ -214,7 +224,7 @@ static void worker_keep_time(struct worker *w)
         w->last_reminder_ms = now;
     }
     if (w->welcome && now - w->last_beat_ms >= w->heartbeat_ms)
-        worker_beat(w);
+        worker_beat(w, NULL, 0);
 }
 
 static void worker_read_signals(struct worker *w)

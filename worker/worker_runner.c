@@ -310,6 +310,7 @@ static int runner_execute(struct worker_runner *r, struct step_message *m, zmq_m
     Paceline__StageTime time = PACELINE__STAGE_TIME__INIT;
     time.stage = r->load->load->stage;
     time.compute_us = runner_microseconds(end_us - start_us);
+    time.start_us = (uint64_t)start_us;
     time.wait_us = runner_microseconds(start_us - r->idle_since_us);
     return runner_send_on(r, m, &out, &time, err);
 }
