@@ -82,6 +82,7 @@ int pipeline_send(struct pipeline *p, struct batch *b, struct pipeline_item *ite
                   int n_decode_rows, struct err *err)
 {
     struct pipeline_step *s = calloc(1, sizeof *s);
+    int64_t sent_us = clock_now_us(); /* before: the first stage may begin at once */
     b->epoch = p->epoch;
     b->step = p->next_step;
     int rc = s ? pipeline_send_batch(p, b, err) : err_set(err, ERR_MEMORY, "no memory for a step");
@@ -92,7 +93,7 @@ int pipeline_send(struct pipeline *p, struct batch *b, struct pipeline_item *ite
         return rc;
     }
     *s = (struct pipeline_step){.step = p->next_step++,
-                                .sent_us = clock_now_us(),
+                                .sent_us = sent_us,
                                 .n_decode_rows = n_decode_rows,
                                 .n_prefill_rows = (int)b->n_rows - n_decode_rows,
                                 .n_items = n_items,

@@ -55,7 +55,7 @@ def logged(process, pattern, after=0):
 # ---- other versions ----
 
 @pytest.mark.parametrize("what, words", [
-    ({"protocol": 99}, ["protocol version 99", "version 1", "9.9.9", "same release"]),
+    ({"protocol": 99}, ["protocol version 99", "version 2", "9.9.9", "same release"]),
     ({"protocol": 0}, ["protocol version 0"]),
     ({"numerics": 7}, ["numerics", "version 7", "same release"]),
     ({"endpoint": "ipc:///run/x"}, ["data endpoint", "tcp://"]),
@@ -84,14 +84,14 @@ def fake_coordinator(home, tmp_path, answer):
         peer = zmtp.Peer(accepted=listener.accept()[0], kind=b"ROUTER")
     part, = peer.receive()
     greeting = zmtp.parse(zmtp.parse(part)[zmtp.HELLO])
-    assert greeting[1] == 1 and greeting[8].startswith(b"tcp://127.0.0.1:")
+    assert greeting[1] == 2 and greeting[8].startswith(b"tcp://127.0.0.1:")
     for message in answer:
         peer.send(message)
     return worker, peer
 
 
 def test_refused_worker_says_why(home, tmp_path):
-    why = "it speaks protocol version 1 and the coordinator version 2: install the same release"
+    why = "it speaks protocol version 2 and the coordinator version 3: install the same release"
     worker, peer = fake_coordinator(home, tmp_path, [zmtp.control(zmtp.REFUSE, {1: why})])
     with peer:
         assert worker.wait(10) == 4

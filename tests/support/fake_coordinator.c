@@ -14,6 +14,7 @@ struct coordinator {
     struct fake_coordinator_spec spec;
     struct weight_file *weights;
     struct tokenizer *tokenizer;
+    struct timeline *timeline; /* 300 steps of one stage */
     struct model_config model;
     bool is_ready, is_held;
     int fail_after, n_cancelled;
@@ -26,6 +27,18 @@ struct coordinator {
     bool has_last;
 };
 
+static void fake_coordinator_steps(struct coordinator *c)
+{
+    struct timeline_stage stage = {
+        .worker = "desk0\xff", .end_layer = 2, .is_timed = true, .uncertainty_us = 9};
+    timeline_set_stages(c->timeline, 7, &stage, 1);
+    for (int i = 0; i < 300; i++) {
+        struct timeline_step step = {.step = (uint64_t)i, .epoch = i ? 7 : 6, .answered_us = 100};
+        struct timeline_time time = {.compute_us = 50, .wait_us = 3, .start_us = 20};
+        timeline_add(c->timeline, &step, &time, 1);
+    }
+}
+
 struct coordinator *fake_coordinator_new(const struct fake_coordinator_spec *spec)
 {
     struct coordinator *c = calloc(1, sizeof *c);
@@ -36,10 +49,12 @@ struct coordinator *fake_coordinator_new(const struct fake_coordinator_spec *spe
     c->fail_after = -1;
     if (weight_file_open(&c->weights, spec->model_path, &err) != 0 ||
         tokenizer_from_file(&c->tokenizer, c->weights, &err) != 0 ||
-        model_config_read(&c->model, c->weights, &err) != 0) {
+        model_config_read(&c->model, c->weights, &err) != 0 ||
+        timeline_new(&c->timeline, &err) != 0) {
         fprintf(stderr, "%s\n", err.text);
         abort();
     }
+    fake_coordinator_steps(c);
     return c;
 }
 
@@ -47,6 +62,7 @@ void fake_coordinator_free(struct coordinator *c)
 {
     assert(c->n_open == 0 && !c->changed);
     tokenizer_free(c->tokenizer);
+    timeline_free(c->timeline);
     weight_file_close(c->weights);
     free(c);
 }
@@ -291,6 +307,11 @@ bool coordinator_worker_status(const struct coordinator *c, int index,
     snprintf(ret_status->name, sizeof ret_status->name, "desk%d\xff", index);
     snprintf(ret_status->state, sizeof ret_status->state, index == 0 ? "serving" : "standby");
     return true;
+}
+
+const struct timeline *coordinator_timeline(const struct coordinator *c)
+{
+    return c->timeline;
 }
 
 const struct model_config *coordinator_model(const struct coordinator *c)

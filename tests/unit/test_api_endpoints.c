@@ -105,6 +105,35 @@ static void test_cluster(void **state)
     http_fixture_close(&f);
 }
 
+static void test_trace(void **state)
+{
+    struct http_fixture f;
+    struct http_answer a;
+    http_fixture_open(&f, &(struct http_fixture_spec){0});
+    http_fixture_ask(&f, "GET", "/cluster/trace", NULL, &a);
+    assert_int_equal(a.status, 200);
+    assert_int_equal(json_integer_value(http_fixture_at(a.json, "next")), 300);
+    assert_int_equal(json_array_size(http_fixture_at(a.json, "steps")), 0);
+    assert_string_equal(http_fixture_string(a.json, "stages.0.worker"), "desk0\xef\xbf\xbd");
+    http_answer_clear(&a);
+    http_fixture_ask(&f, "GET", "/cluster/trace?after=0", NULL, &a);
+    assert_int_equal(json_array_size(http_fixture_at(a.json, "steps")), 256);
+    assert_true(json_is_true(http_fixture_at(a.json, "more")));
+    assert_true(json_is_null(http_fixture_at(a.json, "steps.0.stages.0.0")));
+    assert_int_equal(json_integer_value(http_fixture_at(a.json, "steps.1.stages.0.0")), 20);
+    assert_int_equal(json_integer_value(http_fixture_at(a.json, "next")), 256);
+    http_answer_clear(&a);
+    http_fixture_ask(&f, "GET", "/cluster/trace?after=256", NULL, &a);
+    assert_int_equal(json_array_size(http_fixture_at(a.json, "steps")), 44);
+    assert_false(json_is_true(http_fixture_at(a.json, "more")));
+    http_answer_clear(&a);
+    http_fixture_ask(&f, "GET", "/cluster/trace?after=1e3", NULL, &a);
+    assert_int_equal(a.status, 400);
+    assert_string_equal(http_fixture_string(a.json, "error.param"), "after");
+    http_answer_clear(&a);
+    http_fixture_close(&f);
+}
+
 static void test_tokens(void **state)
 {
     struct http_fixture f;
@@ -152,6 +181,7 @@ int main(void)
         cmocka_unit_test(test_models),
         cmocka_unit_test(test_beginnings_of_the_alias),
         cmocka_unit_test(test_cluster),
+        cmocka_unit_test(test_trace),
         cmocka_unit_test(test_tokens),
         cmocka_unit_test(test_apply_template),
     };

@@ -131,6 +131,36 @@ static void give_stage(struct worker_entry *w, uint64_t epoch)
     w->beats_astray = 0;
 }
 
+/* ---- clocks ---- */
+
+static void a_beat_that_is_answered_tells_the_clock(void **state)
+{
+    struct desk *d = *state;
+    void *socket = peer_join(d, "a", "desk", 1, "desk");
+    const struct worker_entry *w = d->registry.workers;
+    int64_t offset, width;
+    peer_beat(socket, 0, 0); /* answers nothing */
+    desk_receive(d);
+    assert_false(clock_offset_estimate(&w->clock, clock_now_us(), &offset, &width));
+    registry_keep_time(&d->registry);
+    Paceline__Control *c = peer_receive(socket);
+    assert_int_equal(c->body_case, PACELINE__CONTROL__BODY_HEARTBEAT);
+    assert_true(c->heartbeat->sent_us > 0);
+    Paceline__Heartbeat beat = PACELINE__HEARTBEAT__INIT;
+    beat.echo_us = c->heartbeat->sent_us;
+    paceline__control__free_unpacked(c, NULL);
+    beat.echo_received_us = beat.sent_us = (uint64_t)clock_now_us() + 7000000;
+    peer_send(socket, PACELINE__CONTROL__BODY_HEARTBEAT, &beat);
+    desk_receive(d);
+    assert_true(clock_offset_estimate(&w->clock, clock_now_us(), &offset, &width));
+    assert_true(llabs(offset - 7000000) <= width);
+    beat.echo_us = beat.sent_us = UINT64_MAX; /* a liar harms nobody */
+    peer_send(socket, PACELINE__CONTROL__BODY_HEARTBEAT, &beat);
+    desk_receive(d);
+    assert_true(clock_offset_estimate(&w->clock, clock_now_us(), &offset, &width));
+    assert_true(llabs(offset - 7000000) <= width);
+}
+
 /* ---- joining ---- */
 
 static void a_worker_joins(void **state)
@@ -432,6 +462,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, desk_open, desk_close)
     const struct CMUnitTest tests[] = {
         TEST(a_worker_joins),
+        TEST(a_beat_that_is_answered_tells_the_clock),
         TEST(a_name_is_given_once),
         TEST(hello_may_come_twice),
         TEST(who_does_not_fit_is_refused_in_words),

@@ -1,0 +1,3 @@
+paceline_test(test_timeline schedule)
+paceline_test(test_trace_file base PkgConfig::JANSSON)
+target_sources(test_trace_file PRIVATE ${CMAKE_SOURCE_DIR}/cli/trace_file.c)
