@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const verb_groups[] = {"up",     "fetch",      "chat",  "tokenize",
-                                   "logits", "perplexity", "bench", "trace", NULL};
+const char *const verb_groups[] = {"up",         "fetch", "chat",  "tokenize", "logits",
+                                   "perplexity", "bench", "trace", NULL};
 
 int verb_fail(const struct err *err)
 {
