@@ -21,16 +21,17 @@ static void measure(int n_stages, int n_streams)
     simulator_open(s, n_stages, stages, 100, n_streams, 4096);
     s->is_trusting = true;
     for (int i = 0; i < n_streams; i++)
-        simulator_add(s, 100 + i % 50, 3000, true);
-    simulator_run_until(s, s->now_us + 10 * 1000 * 1000);
+        simulator_add(s, 100 + i % 50, 3900, true);
+    simulator_run_until(s, s->now_us + 50 * 1000 * 1000);
     s->real = (struct simulator_real){0};
     simulator_run_until(s, s->now_us + 20 * 1000 * 1000);
-    printf(
-        "%3d sequences, %2d stages: %5.1f us to choose and send a step of %5.1f rows, %5.1f us to "
-        "take its results (%d steps)\n",
-        n_streams, n_stages, (double)s->real.send_ns * 1e-3 / s->real.n_steps,
-        (double)s->real.n_rows / s->real.n_steps, (double)s->real.take_ns * 1e-3 / s->real.n_steps,
-        s->real.n_steps);
+    double n = 1e3 * s->real.n_steps;
+    printf("%3d sequences, %2d stages, %5.1f rows a step: %5.1f us to choose and send, %5.1f us to "
+           "pack, "
+           "%5.1f us to take the results\n",
+           n_streams, n_stages, (double)s->real.n_rows / s->real.n_steps,
+           (double)(s->real.send_ns - s->real.pack_ns) / n, (double)s->real.pack_ns / n,
+           (double)s->real.take_ns / n);
     simulator_close(s);
     free(s);
 }

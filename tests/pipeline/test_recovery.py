@@ -219,7 +219,7 @@ def test_probe_survives_too(home):
 
 def test_cancelled_while_nobody_serves(home):
     """A client that leaves during the pause is forgotten."""
-    with Cluster(home, MODEL, workers=1) as c:
+    with Cluster(home, MODEL, workers=1, options=["--concurrency", "4"]) as c:
         stream = c.stream("/v1/completions", STORY)
         next(stream)
         kill(c.workers[0])()

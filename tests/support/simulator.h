@@ -29,7 +29,7 @@ struct simulated_request {
 
 /* Processor time, not the virtual one. */
 struct simulator_real {
-    int64_t send_ns, take_ns, n_rows;
+    int64_t send_ns, pack_ns, take_ns, n_rows; /* pack: again, what is in send already */
     int n_steps;
 };
 
