@@ -5,11 +5,10 @@
 #include "cli/stop_signal.h"
 #include "cli/verb.h"
 
-#include <curl/curl.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { HTTP_CONNECT_MS = 5000, HTTP_BODY_LIMIT = 1 << 28, HTTP_EVENT_LIMIT = 1 << 24 };
+enum { HTTP_CONNECT_MS = 5000, HTTP_BODY_LIMIT = 1 << 28 };
 
 struct exchange {
     const struct http_client *client;
@@ -77,8 +76,7 @@ static int exchange_watch(void *context, curl_off_t total, curl_off_t now, curl_
     return x->failure < 0;
 }
 
-/* The sentence of an OpenAI error object; the status decides the exit code. */
-static int exchange_refused(const char *url, long status, const struct buf *body, struct err *err)
+int http_client_refused(const char *url, long status, const struct buf *body, struct err *err)
 {
     json_t *root = json_loadb(buf_text(body), body->length, 0, NULL);
     const json_t *error = json_object_get(root, "error");
@@ -112,38 +110,62 @@ static int exchange_finish(struct exchange *x, const char *url, CURLcode code, c
     if (buf_failed(&x->body))
         return err_set(err, ERR_MEMORY, "%s: no memory for the answer", url);
     if (status != 200)
-        return exchange_refused(url, status, &x->body, err);
+        return http_client_refused(url, status, &x->body, err);
     return 0;
+}
+
+int http_client_headers(const struct http_client *c, struct curl_slist **ret_headers,
+                        struct err *err)
+{
+    char *authorization = NULL;
+    int rc = c->key ? paths_format(&authorization, err, "Authorization: Bearer %s", c->key) : 0;
+    /* Without "Expect", no extra round trip for long bodies. */
+    const char *const lines[] = {"Content-Type: application/json", "Expect:", authorization};
+    struct curl_slist *headers = NULL;
+    for (size_t i = 0; rc == 0 && i < sizeof lines / sizeof *lines && lines[i]; i++) {
+        struct curl_slist *longer = curl_slist_append(headers, lines[i]);
+        if (!longer)
+            rc = err_set(err, ERR_MEMORY, "no memory for a request");
+        else
+            headers = longer;
+    }
+    if (rc < 0)
+        curl_slist_free_all(headers);
+    else
+        *ret_headers = headers;
+    free(authorization);
+    return rc;
+}
+
+void http_client_prepare(CURL *curl, const char *url, struct curl_slist *headers)
+{
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(curl, CURLOPT_USERAGENT, "paceline/" PACELINE_VERSION);
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_NOPROXY, "localhost,127.0.0.1,::1");
+    curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)HTTP_CONNECT_MS);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
 }
 
 /* request: the text of the body of a POST, or NULL for a GET. */
 static int exchange_run(const struct http_client *c, struct exchange *x, const char *path,
                         const char *request, long timeout_ms, struct err *err)
 {
-    char *url = NULL, *authorization = NULL, reason[CURL_ERROR_SIZE] = "";
+    char *url = NULL, reason[CURL_ERROR_SIZE] = "";
     struct curl_slist *headers = NULL;
     x->client = c;
     x->err = err;
     int rc = paths_format(&url, err, "%s%s", c->base, path);
-    if (rc == 0 && c->key)
-        rc = paths_format(&authorization, err, "Authorization: Bearer %s", c->key);
+    if (rc == 0)
+        rc = http_client_headers(c, &headers, err);
     x->curl = rc == 0 ? curl_easy_init() : NULL;
     if (rc == 0 && !x->curl)
         rc = err_set(err, ERR_MEMORY, "no memory for a request");
     if (rc == 0) {
-        headers = curl_slist_append(headers, "Content-Type: application/json");
-        headers = curl_slist_append(headers, "Expect:"); /* no extra round trip for long bodies */
-        if (authorization)
-            headers = curl_slist_append(headers, authorization);
-        curl_easy_setopt(x->curl, CURLOPT_URL, url);
-        curl_easy_setopt(x->curl, CURLOPT_PROTOCOLS_STR, "http,https");
-        curl_easy_setopt(x->curl, CURLOPT_USERAGENT, "paceline/" PACELINE_VERSION);
-        curl_easy_setopt(x->curl, CURLOPT_NOSIGNAL, 1L);
-        curl_easy_setopt(x->curl, CURLOPT_NOPROXY, "localhost,127.0.0.1,::1");
-        curl_easy_setopt(x->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)HTTP_CONNECT_MS);
+        http_client_prepare(x->curl, url, headers);
         curl_easy_setopt(x->curl, CURLOPT_TIMEOUT_MS, timeout_ms);
         curl_easy_setopt(x->curl, CURLOPT_ERRORBUFFER, reason);
-        curl_easy_setopt(x->curl, CURLOPT_HTTPHEADER, headers);
         curl_easy_setopt(x->curl, CURLOPT_WRITEFUNCTION, exchange_write);
         curl_easy_setopt(x->curl, CURLOPT_WRITEDATA, x);
         curl_easy_setopt(x->curl, CURLOPT_NOPROGRESS, 0L);
@@ -155,7 +177,6 @@ static int exchange_run(const struct http_client *c, struct exchange *x, const c
     }
     curl_slist_free_all(headers);
     curl_easy_cleanup(x->curl);
-    free(authorization);
     free(url);
     return rc;
 }
@@ -214,64 +235,18 @@ int http_client_post_raw(const struct http_client *c, const char *path, const js
 
 /* ---- server-sent events ---- */
 
-struct event_reader {
-    struct buf text; /* what came, up to the next line's end */
-    http_client_event *on_event;
-    void *context;
-    bool done;
-};
-
-static int event_take(struct event_reader *r, const char *data, size_t length, struct err *err)
-{
-    if (length == 6 && !memcmp(data, "[DONE]", 6)) {
-        r->done = true;
-        return 0;
-    }
-    json_error_t at;
-    json_t *event = json_loadb(data, length, 0, &at);
-    if (!event)
-        return err_set(err, ERR_NETWORK, "an event of the server is not JSON: %s", at.text);
-    const json_t *error = json_object_get(event, "error");
-    const char *sentence = json_string_value(json_object_get(error, "message"));
-    int rc = error ? err_set(err, ERR_NETWORK, "%s", sentence ? sentence : "the request failed")
-                   : r->on_event(r->context, event, err);
-    json_decref(event);
-    return rc;
-}
-
-/* One "data:" line is one event, as all servers of this kind write them; comments (pings) and
- * other fields are passed over. */
 static int event_sink(void *context, const char *bytes, size_t length, struct err *err)
 {
-    struct event_reader *r = context;
-    buf_append(&r->text, bytes, length);
-    if (buf_failed(&r->text) || r->text.length > HTTP_EVENT_LIMIT)
-        return err_set(err, ERR_MEMORY, "an event of the server is too long");
-    size_t start = 0;
-    int rc = 0;
-    for (char *end;
-         rc == 0 && (end = memchr(r->text.data + start, '\n', r->text.length - start));) {
-        char *line = r->text.data + start;
-        size_t line_length = (size_t)(end - line);
-        start += line_length + 1;
-        if (line_length && line[line_length - 1] == '\r')
-            line_length--;
-        if (line_length < 5 || memcmp(line, "data:", 5) || r->done)
-            continue;
-        size_t skip = line_length > 5 && line[5] == ' ' ? 6 : 5;
-        rc = event_take(r, line + skip, line_length - skip, err);
-    }
-    buf_drop_front(&r->text, start);
-    return rc;
+    return sse_reader_push(context, bytes, length, err);
 }
 
 int http_client_post_events(const struct http_client *c, const char *path, const json_t *request,
-                            http_client_event *on_event, void *context, struct err *err)
+                            sse_reader_event *on_event, void *context, struct err *err)
 {
-    struct event_reader r = {.on_event = on_event, .context = context};
+    struct sse_reader r = {.on_event = on_event, .context = context};
     int rc = http_client_post_raw(c, path, request, event_sink, &r, err);
     if (rc == 0 && !r.done)
         rc = err_set(err, ERR_NETWORK, "the server's answer broke off");
-    buf_clear(&r.text);
+    sse_reader_clear(&r);
     return rc;
 }

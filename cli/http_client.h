@@ -7,7 +7,9 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "cli/sse_reader.h"
 
+#include <curl/curl.h>
 #include <jansson.h>
 
 struct http_client {
@@ -36,8 +38,17 @@ int http_client_post_raw(const struct http_client *c, const char *path, const js
                          http_client_sink *sink, void *context, struct err *err);
 /* Server-sent events whose data is JSON; [DONE] ends them. An event that is an error object ends
  * the request with its sentence. */
-typedef int http_client_event(void *context, const json_t *event, struct err *err);
 int http_client_post_events(const struct http_client *c, const char *path, const json_t *request,
-                            http_client_event *on_event, void *context, struct err *err);
+                            sse_reader_event *on_event, void *context, struct err *err);
+
+/* ---- parts, for those who run many requests at once ---- */
+
+/* The headers of every request; the caller frees them with curl_slist_free_all(). */
+int http_client_headers(const struct http_client *c, struct curl_slist **ret_headers,
+                        struct err *err);
+/* What every request has in common. The headers are borrowed. */
+void http_client_prepare(CURL *curl, const char *url, struct curl_slist *headers);
+/* The sentence of an OpenAI error object, or the status; the code is that of the status. */
+int http_client_refused(const char *url, long status, const struct buf *body, struct err *err);
 
 #endif
