@@ -107,13 +107,15 @@ static int cluster_start_child(struct local_cluster *c, const char *program, con
 static int cluster_start_coordinator(struct local_cluster *c,
                                      const struct local_cluster_settings *s, struct err *err)
 {
-    char workers[24], context[24], concurrency[24], kv_tokens[24];
+    char workers[24], context[24], concurrency[24], kv_tokens[24], queue[24], connections[24];
     const char *a[ARGUMENTS] = {NULL};
     int n = 1;
     snprintf(workers, sizeof workers, "%d", c->workers);
     snprintf(context, sizeof context, "%" PRId64, s->context);
     snprintf(concurrency, sizeof concurrency, "%" PRId64, s->concurrency);
     snprintf(kv_tokens, sizeof kv_tokens, "%" PRId64, s->kv_tokens);
+    snprintf(queue, sizeof queue, "%" PRId64, s->queue);
+    snprintf(connections, sizeof connections, "%" PRId64, s->connections);
     /* The machine's own coordinator.cfg is not meant for this one. */
     const char *const always[] = {"--config",  "/dev/null",    "--model",
                                   s->model,    "--http",       s->http ? s->http : "127.0.0.1:0",
@@ -125,6 +127,8 @@ static int cluster_start_coordinator(struct local_cluster *c,
                                     {"--context", s->context ? context : NULL},
                                     {"--concurrency", s->concurrency ? concurrency : NULL},
                                     {"--kv-tokens", s->kv_tokens ? kv_tokens : NULL},
+                                    {"--queue", s->queue ? queue : NULL},
+                                    {"--max-connections", s->connections ? connections : NULL},
                                     {"--kv", s->kv},
                                     {"--cuts", s->cuts},
                                     {"--api-key-file", s->api_key_file}};

@@ -18,6 +18,8 @@ struct local_cluster_settings {
     int64_t context;          /* tokens; 0: the coordinator's default */
     int64_t concurrency;      /* 0: the coordinator's default */
     int64_t kv_tokens;        /* 0: the coordinator's default */
+    int64_t queue;            /* requests that may wait; 0: the coordinator's default */
+    int64_t connections;      /* HTTP, at once; 0: the coordinator's default */
     const char *kv, *cuts;    /* or NULL */
     const char *api_key_file; /* or NULL */
     bool verbose;             /* logs of the children on standard error */
