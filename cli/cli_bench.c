@@ -61,7 +61,7 @@ static int bench_cases(const struct bench_settings *s, const char *model, struct
 /* ---- a load ---- */
 
 enum { LOAD_KV_TOKENS = 1 << 16, LOAD_OPEN_CONCURRENCY = 16, LOAD_VOCABULARY = 30000 };
-enum { LOAD_ASK_MS = 5000, LOAD_TEMPLATE_TOKENS = 64 };
+enum { LOAD_ASK_MS = 5000, LOAD_TEMPLATE_TOKENS = 64, LOAD_BLOCK_TOKENS = 64 };
 
 static int load_plan(const struct bench_settings *s, struct bench_load_plan *ret_plan,
                      struct err *err)
@@ -105,7 +105,10 @@ static int load_start(const struct bench_settings *s, const struct bench_load_pl
                                           : LOAD_OPEN_CONCURRENCY;
     if (settings.concurrency > CLUSTER_CONCURRENCY_MAX)
         settings.concurrency = CLUSTER_CONCURRENCY_MAX;
-    settings.kv_tokens = settings.concurrency * settings.context;
+    /* Prefixes stay when their requests have ended; a block may be filled in part. */
+    settings.kv_tokens = settings.concurrency * (settings.context + LOAD_BLOCK_TOKENS);
+    if (p->work.shared_prefix)
+        settings.kv_tokens += p->work.prefixes * (p->work.shared_prefix + LOAD_BLOCK_TOKENS);
     if (settings.kv_tokens > LOAD_KV_TOKENS)
         settings.kv_tokens = settings.context > LOAD_KV_TOKENS ? settings.context : LOAD_KV_TOKENS;
     settings.queue = p->requests < CLUSTER_QUEUE_MAX ? p->requests : CLUSTER_QUEUE_MAX;
@@ -149,7 +152,7 @@ static int load_measure(const struct bench_settings *s, const struct bench_load_
     if (rc == 0 && result.interrupted)
         rc = err_set(err, ERR_CANCELLED, "stopped before all requests had ended");
     else if (rc == 0 && !result.completed)
-        rc = err_set(err, ERR_UNAVAILABLE, "all %" PRId64 " requests failed: %s", result.failed,
+        rc = err_set(err, ERR_LIMIT, "all %" PRId64 " requests failed: %s", result.failed,
                      result.first_error);
     bench_load_clear(&result);
     return rc;
