@@ -33,6 +33,8 @@ struct coordinator {
     int64_t last_expired_ms;
     int64_t last_finish_us; /* or when the first request came after a time without any */
     double finish_every_us; /* between choices that finish, smoothed; 0: none has */
+    /* Of prompts that were looked up in the prefix cache, once their first token has come. */
+    uint64_t n_looked_up_tokens, n_found_tokens;
     struct request *first_changed, *last_changed;
 };
 
@@ -224,6 +226,18 @@ static void coordinator_expire(struct coordinator *c, int64_t now_ms)
 
 /* ---- what comes back ---- */
 
+/* A token of the text. With the first one it is certain how much of the prompt was found. */
+static void coordinator_take_token(struct coordinator *c, struct choice *choice,
+                                   const struct batch_result *row)
+{
+    struct request *r = choice->request;
+    if (!r->first_token_us && r->cache_prompt && c->settings->prefix_cache) {
+        c->n_looked_up_tokens += (uint64_t)r->n_prompt;
+        c->n_found_tokens += (uint64_t)r->n_cached;
+    }
+    request_accept_token(r, choice, row, c->tokenizer);
+}
+
 static void coordinator_take_result(void *context, const struct pipeline_result *result)
 {
     struct coordinator *c = context;
@@ -242,7 +256,7 @@ static void coordinator_take_result(void *context, const struct pipeline_result 
     }
     switch (result->row.kind) {
     case BATCH_SAMPLE:
-        request_accept_token(r, choice, &result->row, c->tokenizer);
+        coordinator_take_token(c, choice, &result->row);
         break;
     case BATCH_SCORE:
         assert(r->n_scored < r->n_prompt - 1);
@@ -477,6 +491,9 @@ void coordinator_status(const struct coordinator *c, struct coordinator_status *
         .waiting = c->scheduler.waiting.n_waiting,
         .kv_blocks = c->scheduler.blocks.n_blocks,
         .kv_blocks_free = c->scheduler.blocks.n_free,
+        .n_preemptions = c->scheduler.n_preemptions,
+        .n_looked_up_tokens = c->n_looked_up_tokens,
+        .n_found_tokens = c->n_found_tokens,
     };
     if (!ret_status->ready)
         deployment_explain(&c->deployment, &c->registry, ret_status->waiting_for,

@@ -52,6 +52,9 @@ struct coordinator_status {
     int n_stages, n_workers, n_tenants;
     int running, waiting; /* choices with and without a slot */
     int kv_blocks, kv_blocks_free;
+    /* Since the start: choices that lost their blocks to others; tokens of prompts that were
+     * looked up in the prefix cache, and those of them that were found. */
+    uint64_t n_preemptions, n_looked_up_tokens, n_found_tokens;
 };
 void coordinator_status(const struct coordinator *c, struct coordinator_status *ret_status);
 /* to: [n_tenants] */

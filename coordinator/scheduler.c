@@ -327,8 +327,6 @@ static int scheduler_admit(struct scheduler *s, struct err *err)
             continue;
         c->request->scheduled_us = clock_now_us();
         wait_queue_charge(&s->waiting, c->request->tenant, c->n_tokens - c->n_computed);
-        if (c->request->kind == REQUEST_GENERATE)
-            s->n_looked_up_tokens += (uint64_t)c->request->n_prompt;
     }
     return 0;
 }

@@ -48,7 +48,7 @@ struct scheduler {
     uint64_t n_arrived, n_begun;   /* choices, steps */
     /* There was no room for the choice of this age (0: none) when so many had been released. */
     uint64_t blocked_age, blocked_released;
-    uint64_t n_preemptions, n_looked_up_tokens; /* since the beginning */
+    uint64_t n_preemptions; /* since the beginning */
 };
 
 int scheduler_init(struct scheduler *s, const struct scheduler_spec *spec, struct err *err);

@@ -47,14 +47,14 @@ def instruction_sets():
 
 
 def environment(home, isa=None, **more):
-    """That of a user who has set nothing, but for PACELINE_HOME."""
+    """That of a user who has set nothing, but for PACELINE_HOME; `more` with None: not set."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("PACELINE_")}
     env["PACELINE_HOME"] = str(home)
     env["OMP_WAIT_POLICY"] = "passive"  # more threads than cores: those that wait must not spin
     if isa:
         env["PACELINE_ISA"] = isa
     env.update(more)
-    return env
+    return {k: v for k, v in env.items() if v is not None}
 
 
 def survivors(mark):
@@ -183,13 +183,14 @@ class Cluster:
     count = 0
 
     def __init__(self, home, model, workers=1, threads=1, isa=None, options=(), worker_options=(),
-                 wait=True, cuts=None, joined=None, emulated=None):
+                 wait=True, cuts=None, joined=None, emulated=None, env=None):
         Cluster.count += 1
         self.home = pathlib.Path(home)
         self.folder = self.home / f"cluster-{Cluster.count}"
         self.folder.mkdir(parents=True)
         self.threads, self.isa, self.emulated = threads, isa, emulated
         self.worker_options = list(worker_options)
+        self.env = env or {}
         self.workers = []
         self.key = None
         self.connections = []
@@ -202,7 +203,7 @@ class Cluster:
             ["--config", "/dev/null", "--model", model, "--http", "127.0.0.1:0",
              "--cluster", "127.0.0.1:0", "--workers", max(wanted, 1), "--ready-file", ready,
              *options],
-            self.folder / "coordinator.log", environment(self.home))
+            self.folder / "coordinator.log", environment(self.home, **self.env))
         try:
             wait_until(lambda: ready.exists() or not self.coordinator.is_alive(), START_LIMIT_S,
                        "the coordinator has bound its ports")
@@ -230,7 +231,7 @@ class Cluster:
             program,
             ["--config", "/dev/null", "--coordinator", self.cluster, "--threads", self.threads,
              "--memory", "1GiB", "--name", f"w{number + 1}", *self.worker_options, *options],
-            self.folder / f"worker-{number + 1}.log", environment(self.home, isa),
+            self.folder / f"worker-{number + 1}.log", environment(self.home, isa, **self.env),
             runner=["qemu-aarch64", "-L", ARM64 / "sysroot", "-cpu", cpu] if cpu else ())
         self.workers.append(worker)
         wait_until(lambda: f"w{number + 1} joined" in self.coordinator.text() or

@@ -108,6 +108,7 @@ def test_cached_tokens_are_always_told(wide, path, body):
 def test_a_prompt_again(wide):
     body = {**SHORT, "prompt": [(i * i + 5) % 200 for i in range(150)]}
     answers = []
+    before = wide.get("/cluster")[1]
     for how in ({}, {}, {"cache_prompt": False}):
         status, answer = wide.post(PATH, {**body, **how})
         assert status == 200
@@ -115,6 +116,9 @@ def test_a_prompt_again(wide):
     assert [a["usage"]["prompt_tokens_details"]["cached_tokens"] for a in answers] == [0, 128, 0]
     assert [a["timings"]["prompt_n"] for a in answers] == [150, 22, 150]
     assert all(a["choices"] == answers[0]["choices"] for a in answers)
+    after = wide.get("/cluster")[1]
+    told = ("prefix_cache_query_tokens", "prefix_cache_hit_tokens", "preemptions")
+    assert [after[k] - before[k] for k in told] == [300, 128, 0]
 
 
 def test_tenants_do_not_share_and_the_cache_can_be_off(home, tmp_path):
