@@ -314,12 +314,16 @@ static int worker_open_runner(struct worker *w, struct err *err)
     rc = worker_runner_start(&w->runner, &spec, err);
     if (rc != 0)
         return rc;
-    bool any = s->data && (!s->data_host[0] || strcmp(s->data_host, "*") == 0 ||
-                           strcmp(s->data_host, "0.0.0.0") == 0 || strcmp(s->data_host, "::") == 0);
-    const char *host = s->data && !any ? s->data_host : facing;
+    const char *host =
+        s->data && !worker_settings_is_wildcard(s->data_host) ? s->data_host : facing;
+    int port = worker_runner_data_port(w->runner);
+    if (s->advertise) {
+        host = s->advertise_host;
+        port = s->advertise_port ? s->advertise_port : port;
+    }
     bool bare = strchr(host, ':') != NULL;
     snprintf(w->data_endpoint, sizeof w->data_endpoint, "tcp://%s%s%s:%d", bare ? "[" : "", host,
-             bare ? "]" : "", worker_runner_data_port(w->runner));
+             bare ? "]" : "", port);
     return 0;
 }
 

@@ -59,6 +59,8 @@ static int numa_become(const struct numa *m, int index, struct worker_settings *
     s->memory_bytes /= m->n;
     if (s->data && s->data_port)
         s->data_port += index;
+    if (s->advertise && s->advertise_port)
+        s->advertise_port += index;
     s->is_child = true;
     return 0;
 }

@@ -21,6 +21,13 @@ static const struct conf_option worker_options[] = {
      .value = "HOST:PORT",
      .help = "address where the neighbour upstream reaches this worker (default: the one that "
              "faces the coordinator, any free port)"},
+    {.name = "advertise",
+     .type = CONF_STRING,
+     .offset = FIELD(advertise),
+     .check = conf_check_endpoint,
+     .value = "HOST:PORT",
+     .help = "address to give the neighbour upstream instead, where a forwarder or a translated "
+             "address stands between; port 0: that of --data"},
     {.name = "name",
      .type = CONF_STRING,
      .offset = FIELD(name),
@@ -98,6 +105,12 @@ static int64_t worker_available_memory(void)
     return (int64_t)kib * 1024;
 }
 
+bool worker_settings_is_wildcard(const char *host)
+{
+    return !host[0] || strcmp(host, "*") == 0 || strcmp(host, "0.0.0.0") == 0 ||
+           strcmp(host, "::") == 0;
+}
+
 static int worker_settings_check(struct worker_settings *s, struct err *err)
 {
     if (conf_endpoint(s->coordinator, s->coordinator_host, &s->coordinator_port, err) != 0)
@@ -108,6 +121,13 @@ static int worker_settings_check(struct worker_settings *s, struct err *err)
             return err_prefix(err, "data");
         local = local && conf_host_is_loopback(s->data_host);
     }
+    if (s->advertise &&
+        conf_endpoint(s->advertise, s->advertise_host, &s->advertise_port, err) != 0)
+        return err_prefix(err, "advertise");
+    if (s->advertise && worker_settings_is_wildcard(s->advertise_host))
+        return err_set(err, ERR_CONFIG,
+                       "advertise: '%s' is no address that another worker can connect to: name one",
+                       s->advertise);
     if (!local && !s->insecure)
         return err_set(err, ERR_CONFIG,
                        "connections beyond this machine are neither encrypted nor authenticated: "

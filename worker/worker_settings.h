@@ -7,6 +7,7 @@
 struct worker_settings {
     char *coordinator;    /* HOST:PORT */
     char *data;           /* HOST:PORT to listen on for the neighbour upstream, or NULL */
+    char *advertise;      /* HOST:PORT, or NULL: where data listens */
     char *name;           /* NULL: the host's */
     char *models;         /* folder, or NULL */
     int64_t threads;      /* 0: placement_default_threads() */
@@ -23,6 +24,8 @@ struct worker_settings {
     int coordinator_port;
     char data_host[256];
     int data_port;
+    char advertise_host[256];
+    int advertise_port; /* 0: data's */
 };
 
 extern const struct conf_program worker_program;
@@ -30,6 +33,8 @@ extern const struct conf_program worker_program;
 /* As conf_read(); also checks what belongs together and fills the derived fields. */
 int worker_settings_read(struct worker_settings *ret_settings, int argc, char **argv,
                          enum conf_outcome *ret_outcome, struct err *err);
+/* Any address of this machine: one to listen on, not to connect to. */
+bool worker_settings_is_wildcard(const char *host);
 void worker_settings_clear(struct worker_settings *s);
 
 #endif
