@@ -45,6 +45,8 @@ static int bench_cases(const struct bench_settings *s, const char *model, struct
         struct local_cluster_settings settings = cluster_options_settings(&s->cluster, path);
         settings.context = bench_plan_context(&plan);
         settings.concurrency = bench_plan_concurrency(&plan);
+        /* several streams begin at depth 0; a lone one may fill the context */
+        settings.kv_tokens = settings.context + settings.concurrency * (s->generate + 128);
         start_us = clock_now_us();
         rc = local_cluster_start(&cluster, &settings, err);
     }

@@ -373,6 +373,15 @@ int coordinator_wait_ms(const struct coordinator *c)
 
 /* ---- opening ---- */
 
+/* A position that is attended to costs a head_dim of multiply-adds twice, for its score and for its
+ * value, in each head. */
+static int coordinator_context_per_row(const struct deployment *d)
+{
+    struct layer_cost cost = layer_cost_of(&d->model, d->weights, 0, d->spec.kv_type);
+    return (int)(cost.multiply_adds_per_token /
+                 (2 * (int64_t)d->model.n_heads * d->model.head_dim));
+}
+
 static int coordinator_open_model(struct coordinator *c, struct err *err)
 {
     const struct coordinator_settings *s = c->settings;
@@ -407,6 +416,7 @@ static int coordinator_open_model(struct coordinator *c, struct err *err)
         .max_outputs = (int)limits->max_outputs,
         .max_waiting = (int)s->queue,
         .vocabulary = limits->vocabulary,
+        .context_per_row = coordinator_context_per_row(&c->deployment),
         .tenant_weights = s->tenant_weights,
         .n_tenants = s->n_tenants,
         .without_cache = !s->prefix_cache,
