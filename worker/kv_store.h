@@ -29,8 +29,8 @@ struct kv_store {
 void kv_store_init(struct kv_store *kv, const struct model_config *c, enum kv_type type,
                    int n_layers, const struct batch_limits *limits);
 void kv_store_place(struct kv_store *kv, const struct batch_limits *limits, struct region *r);
-/* Takes over the batch's new blocks, and copies what it wants copied. ERR_INPUT, and no table has changed: a sequence would have
- * positions without a block. */
+/* Takes over the batch's new blocks, and copies what it wants copied. ERR_INPUT, and no table has
+ * changed: a sequence would have positions without a block. */
 int kv_store_update(struct kv_store *kv, const struct batch *b, struct err *err);
 const uint32_t *kv_store_table(const struct kv_store *kv, uint32_t sequence);
 /* First block of a layer, counted from the stage's first. */
