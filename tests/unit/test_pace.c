@@ -1,0 +1,129 @@
+/* What is learnt from the times of steps, and what follows from it. */
+#include "coordinator/pace.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+/* A stage that takes 10 ms for up to ten rows and 1 ms a row beyond; the others half of it. */
+static void learn(struct step_cost *c, int n_decode, int n_prefill, int64_t round_trip_us)
+{
+    uint32_t us[4];
+    for (int i = 0; i < c->n_stages; i++)
+        us[i] = (uint32_t)(1000 * fmax(10, n_decode + n_prefill)) / (i == 1 ? 1 : 2);
+    step_cost_learn(c, n_decode, n_prefill, us, round_trip_us);
+}
+
+static void nothing_is_known_at_first(void **state)
+{
+    (void)state;
+    struct step_cost c;
+    assert_int_equal(step_cost_init(&c, 3, NULL), 0);
+    assert_true(step_cost_slowest(&c, STEP_DECODE, 1) == 0);
+    assert_int_equal(pace_groups(&c, 1, 0), 1);
+    assert_int_equal(pace_groups(&c, 2, 0), 2);
+    assert_int_equal(pace_groups(&c, 100, 0), 3);
+    assert_int_equal(pace_rows_beside(&c, 4, 500), 16);
+    assert_int_equal(pace_rows_beside(&c, 4, 5), 5);
+    assert_int_equal(pace_steps_alone(&c, 64), 4);
+    assert_in_range(pace_rows_alone(&c, 2000, 512), 32, 256);
+    assert_int_equal(pace_rows_alone(&c, 2000, 10), 10);
+    step_cost_clear(&c);
+}
+
+static void sizes_between_are_on_a_line(void **state)
+{
+    (void)state;
+    struct step_cost c;
+    assert_int_equal(step_cost_init(&c, 2, NULL), 0);
+    learn(&c, 0, 32, -1);
+    learn(&c, 0, 128, -1);
+    assert_true(step_cost_slowest(&c, STEP_PREFILL, 32) == 32000);
+    assert_true(step_cost_slowest(&c, STEP_PREFILL, 80) == 80000);
+    assert_true(step_cost_sum(&c, STEP_PREFILL, 80) == 120000);
+    assert_true(step_cost_slowest(&c, STEP_PREFILL, 256) == 256000);
+    assert_true(step_cost_slowest(&c, STEP_PREFILL, 16) == 16000);
+    assert_true(step_cost_slowest(&c, STEP_DECODE, 16) == 0); /* another curve */
+    step_cost_clear(&c);
+}
+
+/* What a long context or a busy machine adds is noticed after some steps. */
+static void means_move(void **state)
+{
+    (void)state;
+    struct step_cost c;
+    assert_int_equal(step_cost_init(&c, 1, NULL), 0);
+    for (int i = 0; i < 100; i++)
+        step_cost_learn(&c, 4, 0, (uint32_t[]){i < 50 ? 10000 : 20000}, -1);
+    assert_true(fabs(step_cost_slowest(&c, STEP_DECODE, 4) - 20000) < 200);
+    step_cost_clear(&c);
+}
+
+/* E(q) <= 0.8 D, F(q) <= 0.8 D */
+static void prompts_leave_streams_their_rhythm(void **state)
+{
+    (void)state;
+    struct step_cost c;
+    assert_int_equal(step_cost_init(&c, 2, NULL), 0);
+    learn(&c, 10, 0, -1); /* 10 ms at the slower stage */
+    for (int q = 1; q <= 64; q *= 2) {
+        learn(&c, 10, q, -1);
+        learn(&c, 0, q, -1);
+    }
+    assert_int_equal(pace_rows_beside(&c, 10, 500), 8);
+    assert_int_equal(pace_rows_beside(&c, 10, 3), 3);
+    assert_int_equal(pace_rows_between(&c, 10, 500), 0); /* any prompt takes 10 ms at least */
+    step_cost_clear(&c);
+}
+
+/* 64 choices, 1 ms a row: with 40 ms on the wire two groups of 32 need 88 ms for a round and are
+ * busy for 64 of them; four of 16 need 64 and are always busy. */
+static void groups_fill_the_wire(void **state)
+{
+    (void)state;
+    struct step_cost c;
+    assert_int_equal(step_cost_init(&c, 2, NULL), 0);
+    for (int b = 1; b <= 64; b++)
+        learn(&c, b, 0, (int64_t)(1500 * fmax(10, b)) + 100);
+    int few = pace_groups(&c, 64, 2);
+    for (int i = 0; i < 200; i++)
+        learn(&c, 8, 0, 15000 + 40000);
+    int many = pace_groups(&c, 64, few);
+    assert_int_equal(few, 2);
+    assert_int_equal(many, 4);
+    assert_int_equal(pace_groups(&c, 64, many), many); /* and stays */
+    step_cost_clear(&c);
+}
+
+static void a_round_takes_a_second_at_most(void **state)
+{
+    (void)state;
+    struct step_cost c;
+    assert_int_equal(step_cost_init(&c, 4, NULL), 0);
+    uint32_t us[4];
+    for (int q = 32; q <= 512; q *= 2) {
+        for (int i = 0; i < 4; i++)
+            us[i] = (uint32_t)(2000 * q + 1000);
+        step_cost_learn(&c, 0, q, us, -1);
+    }
+    int rows = pace_rows_alone(&c, 100000, 512);
+    assert_true(step_cost_sum(&c, STEP_PREFILL, rows) <= 1000000);
+    assert_int_equal(rows, 96);
+    step_cost_clear(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_is_known_at_first),
+        cmocka_unit_test(sizes_between_are_on_a_line),
+        cmocka_unit_test(means_move),
+        cmocka_unit_test(prompts_leave_streams_their_rhythm),
+        cmocka_unit_test(groups_fill_the_wire),
+        cmocka_unit_test(a_round_takes_a_second_at_most),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
