@@ -154,6 +154,31 @@ def test_max_tokens_is_cut_and_a_prompt_that_fills_the_context_refused(wide):
     refused(wide, 400, "context_length_exceeded", {**SHORT, "prompt": [1] * context})
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_token_beside_a_whole_context_in_a_pool_of_one(home, workers):
+    """The long ones grow until they have every block that there is; the short ones give way."""
+    long = {"prompt": [(i * i + 5) % 200 for i in range(150)], "max_tokens": 1 << 30,
+            "temperature": 0, "ignore_eos": True, "return_token_ids": True}
+    short = {"prompt": [7], "max_tokens": 60, "temperature": 0, "ignore_eos": True,
+             "return_token_ids": True}
+    options = ["--context", 256, "--kv-tokens", 256, "--concurrency", "4"]
+    with Cluster(home, MODEL, workers=workers, options=options) as c:
+        alone = [c.post(PATH, body)[1] for body in (long, short)]
+        assert alone[0]["usage"]["completion_tokens"] == 106  # cut to what the context leaves
+        about = c.get("/cluster")[1]
+        assert (about["kv_blocks"], about["preemptions"]) == (4, 0)
+        with standing_still(c):
+            asked = []
+            for body in (long, short, long, short, short):
+                asked.append((body, Ask(c, body)))
+                wait_until(lambda: under_way(c) == len(asked), 10, "it is under way")
+        for body, ask in asked:
+            assert ask.result() == 200
+            assert json.loads(ask.answer)["choices"] == alone[body is short]["choices"]
+        assert c.get("/cluster")[1]["preemptions"] > 0
+        wait_until(lambda: blocks_are_back(c), 10, "all blocks are back")
+
+
 # ---- turns ----
 
 def test_the_urgent_one_is_first(narrow):
