@@ -6,6 +6,7 @@
 #define DEFAULT_ROWS_BESIDE 16  /* of prompt beside decode, before times are known */
 #define DEFAULT_ROWS_ALONE  256 /* at most */
 #define FIXED_ROWS          14  /* what any step costs in prompt rows, before times are known */
+#define LEAST_ROWS_BESIDE   4   /* whatever was learnt: a prompt must get on */
 #define LEAST_ROWS_ALONE    32
 #define SHARE_OF_DECODE     0.8     /* what prompts may add to a decode step's time */
 #define FREE_US             5000    /* and always may: nobody sees it */
@@ -66,7 +67,9 @@ static int pace_rows_in(struct step_cost *c, enum step_curve curve, int n_decode
 
 int pace_rows_beside(struct step_cost *c, int n_decode, int most)
 {
-    return pace_rows_in(c, STEP_EXTRA, n_decode, most);
+    int rows = pace_rows_in(c, STEP_EXTRA, n_decode, most);
+    int least = LEAST_ROWS_BESIDE < most ? LEAST_ROWS_BESIDE : most;
+    return rows > least ? rows : least;
 }
 
 int pace_rows_between(struct step_cost *c, int n_decode, int most)

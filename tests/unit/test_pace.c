@@ -79,6 +79,19 @@ static void prompts_leave_streams_their_rhythm(void **state)
     step_cost_clear(&c);
 }
 
+/* One slow step must not shut the door for ever: nothing would be learnt any more. */
+static void a_prompt_always_gets_on(void **state)
+{
+    (void)state;
+    struct step_cost c;
+    assert_int_equal(step_cost_init(&c, 1, NULL), 0);
+    step_cost_learn(&c, 4, 0, (uint32_t[]){10000}, -1);
+    step_cost_learn(&c, 4, 1, (uint32_t[]){900000}, -1);
+    assert_int_equal(pace_rows_beside(&c, 4, 500), 4);
+    assert_int_equal(pace_rows_beside(&c, 4, 2), 2);
+    step_cost_clear(&c);
+}
+
 /* 64 choices, 1 ms a row: with 40 ms on the wire two groups of 32 need 88 ms for a round and are
  * busy for 64 of them; four of 16 need 64 and are always busy. */
 static void groups_fill_the_wire(void **state)
@@ -122,6 +135,7 @@ int main(void)
         cmocka_unit_test(sizes_between_are_on_a_line),
         cmocka_unit_test(means_move),
         cmocka_unit_test(prompts_leave_streams_their_rhythm),
+        cmocka_unit_test(a_prompt_always_gets_on),
         cmocka_unit_test(groups_fill_the_wire),
         cmocka_unit_test(a_round_takes_a_second_at_most),
     };
