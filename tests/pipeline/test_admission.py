@@ -37,9 +37,9 @@ def standing_still(c):
 class Ask(threading.Thread):
     """A request whose answer is looked at later."""
 
-    def __init__(self, c, body=SHORT, done=None, key=None):
+    def __init__(self, c, body=SHORT, key=None):
         super().__init__(daemon=True)
-        self.c, self.body, self.done = c, body, done
+        self.c, self.body = c, body
         self.headers = bearer(key) if key else None
         self.status = None
         self.start()
@@ -47,8 +47,6 @@ class Ask(threading.Thread):
     def run(self):
         self.status, _, self.answer = self.c.request("POST", PATH, body=json.dumps(self.body),
                                                      headers=self.headers)
-        if self.done is not None:
-            self.done.append(self)
 
     def result(self):
         self.join(60)
@@ -181,17 +179,21 @@ def test_one_token_beside_a_whole_context_in_a_pool_of_one(home, workers):
 
 # ---- turns ----
 
+def prompts_of_steps(c, after):
+    """The lengths of the prompts that went to the workers, in the order of the steps."""
+    steps = c.get(f"/cluster/trace?after={after}")[1]["steps"]
+    return [s["prefill_rows"] for s in steps if s["prefill_rows"]]
+
+
 def test_the_urgent_one_is_first(narrow):
-    done = []
+    after = narrow.get("/cluster/trace")[1]["next"]
     with standing_still(narrow):
-        first = Ask(narrow, done=done)
-        wait_until(lambda: under_way(narrow) == 1, 10, "the place is taken")
-        low = Ask(narrow, {**SHORT, "priority": 5}, done)
-        wait_until(lambda: under_way(narrow) == 2, 10, "low waits")
-        high = Ask(narrow, {**SHORT, "priority": -5}, done)
-        wait_until(lambda: under_way(narrow) == 3, 10, "high waits")
-    assert [a.result() for a in (first, low, high)] == [200] * 3
-    assert done == [first, high, low]
+        asked = []
+        for length, priority in ((10, 0), (11, 5), (12, -5)):
+            asked.append(Ask(narrow, {**SHORT, "prompt": [length] * length, "priority": priority}))
+            wait_until(lambda: under_way(narrow) == len(asked), 10, "it is under way")
+    assert [a.result() for a in asked] == [200] * 3
+    assert prompts_of_steps(narrow, after) == [10, 12, 11]
 
 
 # ---- limits ----
