@@ -109,13 +109,14 @@ static int deployment_describe_model(const struct deployment *d, struct planner_
                                      struct err *err)
 {
     int n = d->model.n_layers;
-    int64_t *bytes = calloc(2 * (size_t)n, sizeof *bytes);
+    int64_t *bytes = calloc(3 * (size_t)n, sizeof *bytes);
     if (!bytes)
         return err_set(err, ERR_MEMORY, "no memory to plan");
     for (int i = 0; i < n; i++) {
         struct layer_cost cost = layer_cost_of(&d->model, d->weights, i, d->spec.kv_type);
         bytes[i] = cost.weight_bytes;
         bytes[n + i] = cost.kv_bytes_per_token;
+        bytes[2 * n + i] = layer_cost_work(cost.weight_bytes, cost.multiply_adds_per_token);
     }
     int64_t row_floats = 6 * (int64_t)d->model.hidden_size + 3 * d->model.intermediate_size +
                          3 * (int64_t)d->model.n_heads * d->model.head_dim;
@@ -123,7 +124,9 @@ static int deployment_describe_model(const struct deployment *d, struct planner_
         .n_layers = n,
         .layer_bytes = bytes,
         .kv_token_bytes = bytes + n,
+        .layer_work = bytes + 2 * n,
         .head_bytes = layer_cost_head_bytes(&d->model, d->weights),
+        .head_work = layer_cost_head_work(&d->model, d->weights),
         .kv_tokens = (int64_t)d->limits.kv_blocks * KV_BLOCK_TOKENS,
         .scratch_bytes = row_floats * d->limits.max_rows * (int64_t)sizeof(float) + (16 << 20),
         .head_scratch_bytes =

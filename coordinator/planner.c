@@ -14,14 +14,14 @@ int64_t planner_stage_memory(const struct planner_model *m, int first_layer, int
     return bytes;
 }
 
-/* What a token costs there: the bytes of weights that are read for it. */
+/* What a token costs there. */
 static double planner_stage_work(const struct planner_model *m, const int64_t *prefix, int first,
                                  int end)
 {
-    int64_t bytes = prefix[end] - prefix[first];
+    int64_t work = prefix[end] - prefix[first];
     if (end == m->n_layers)
-        bytes += m->head_bytes;
-    return (double)bytes;
+        work += m->head_work;
+    return (double)work;
 }
 
 struct planner_table {
@@ -111,7 +111,7 @@ int planner_plan(const struct planner_model *m, const struct planner_worker *wor
         rc = err_set(err, ERR_MEMORY, "no memory to plan");
     } else {
         for (int i = 0; i < m->n_layers; i++)
-            prefix[i + 1] = prefix[i] + m->layer_bytes[i];
+            prefix[i + 1] = prefix[i] + m->layer_work[i];
         planner_fill(m, workers, n_workers, prefix, &t);
         if (isinf(t.slowest[n_workers * width + m->n_layers]))
             rc = planner_refuse(m, workers, n_workers, err);

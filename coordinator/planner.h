@@ -14,12 +14,14 @@
 
 struct planner_model {
     int n_layers;
-    const int64_t *layer_bytes;    /* [n_layers] weights, also the measure of a layer's time */
+    const int64_t *layer_bytes;    /* [n_layers] weights */
+    const int64_t *layer_work;     /* [n_layers] what a token costs, layer_cost_work() */
     const int64_t *kv_token_bytes; /* [n_layers] */
     int64_t head_bytes;            /* with the last layer */
-    int64_t kv_tokens;             /* over all sequences together */
-    int64_t scratch_bytes;         /* of any stage, activations and the like */
-    int64_t head_scratch_bytes;    /* of the last stage, more */
+    int64_t head_work;
+    int64_t kv_tokens;          /* over all sequences together */
+    int64_t scratch_bytes;      /* of any stage, activations and the like */
+    int64_t head_scratch_bytes; /* of the last stage, more */
 };
 
 struct planner_worker {

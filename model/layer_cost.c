@@ -29,3 +29,14 @@ int64_t layer_cost_head_bytes(const struct model_config *c, const struct weight_
         model_tensor(c, f, c->tied_head ? MODEL_TOKEN_EMBEDDING : MODEL_OUTPUT, 0);
     return t ? (int64_t)t->bytes : 0;
 }
+
+int64_t layer_cost_work(int64_t weight_bytes, int64_t multiply_adds)
+{
+    return weight_bytes + multiply_adds * 11 / 16;
+}
+
+int64_t layer_cost_head_work(const struct model_config *c, const struct weight_file *f)
+{
+    return layer_cost_work(layer_cost_head_bytes(c, f),
+                           (int64_t)c->vocabulary_size * c->hidden_size);
+}

@@ -228,6 +228,8 @@ static void test_costs(void **state)
     assert_int_equal(layer_cost_of(&c, f, 1, KV_Q8_0).kv_bytes_per_token, 2 * (32 + 2));
     assert_int_equal(layer_cost_embedding_bytes(&c, f), 224 / 32 * 34);
     assert_int_equal(layer_cost_head_bytes(&c, f), 352 * 224 / 32 * 34);
+    assert_int_equal(layer_cost_head_work(&c, f), 352 * 224 / 32 * (34 + 22));
+    assert_int_equal(layer_cost_work(1000, 160), 1110);
     weight_file_close(f);
     f = open_config(MODELS "qwen2-tied/gguf/qwen2-tied-Q8_0.gguf", &c);
     assert_int_equal(layer_cost_head_bytes(&c, f), 512 * 64 / 32 * 34);

@@ -14,7 +14,7 @@
 #define MAX_WORKERS 4
 
 struct plan_case {
-    int64_t layer_bytes[MAX_LAYERS], kv_bytes[MAX_LAYERS];
+    int64_t layer_bytes[MAX_LAYERS], layer_work[MAX_LAYERS], kv_bytes[MAX_LAYERS];
     struct planner_model model;
     struct planner_worker workers[MAX_WORKERS];
     int n_workers;
@@ -32,12 +32,15 @@ static void plan_case_make(struct plan_case *c, unsigned *seed)
     c->n_workers = 1 + (int)(random_next(seed) % MAX_WORKERS);
     for (int i = 0; i < n; i++) {
         c->layer_bytes[i] = 1000 + random_next(seed) % 3000;
+        c->layer_work[i] = 1000 + random_next(seed) % 3000;
         c->kv_bytes[i] = 1 + random_next(seed) % 4;
     }
     c->model = (struct planner_model){.n_layers = n,
                                       .layer_bytes = c->layer_bytes,
+                                      .layer_work = c->layer_work,
                                       .kv_token_bytes = c->kv_bytes,
                                       .head_bytes = random_next(seed) % 5000,
+                                      .head_work = random_next(seed) % 5000,
                                       .kv_tokens = 100,
                                       .scratch_bytes = 50,
                                       .head_scratch_bytes = 20};
@@ -48,12 +51,12 @@ static void plan_case_make(struct plan_case *c, unsigned *seed)
 
 static double work_of(const struct plan_case *c, int first, int end, int worker)
 {
-    double bytes = 0;
+    double work = 0;
     for (int i = first; i < end; i++)
-        bytes += (double)c->layer_bytes[i];
+        work += (double)c->layer_work[i];
     if (end == c->model.n_layers)
-        bytes += (double)c->model.head_bytes;
-    return bytes / c->workers[worker].speed;
+        work += (double)c->model.head_work;
+    return work / c->workers[worker].speed;
 }
 
 /* The slowest stage of the best plan, by trying everything. */
