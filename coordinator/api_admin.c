@@ -5,6 +5,7 @@
 #include "coordinator/api.h"
 #include "coordinator/api_params.h"
 #include "coordinator/json_text.h"
+#include "kernels/attention.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -135,14 +136,17 @@ void api_admin_cluster(struct api_call *c)
     api_call_answer(
         c, 200,
         json_pack(
-            "{s:b, s:o, s:o, s:s, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:s, s:o, s:o}",
+            "{s:b, s:o, s:o, s:s, s:I, s:i, s:i, s:i, s:i, s:{s:I, s:I, s:I}, s:i, s:i, s:i, s:I, "
+            "s:I, s:I, s:s, s:o, s:o}",
             "ready", s.ready && !c->api->is_draining, "waiting_for",
             s.ready ? json_null() : api_admin_words(s.waiting_for, sizeof s.waiting_for), "model",
             api_call_model_json(c), "fingerprint", coordinator_fingerprint(c->api->coordinator),
             "epoch", (json_int_t)s.epoch, "stages", s.n_stages, "layers",
             coordinator_model(c->api->coordinator)->n_layers, "running", s.running, "waiting",
-            s.waiting, "kv_blocks", s.kv_blocks, "kv_blocks_free", s.kv_blocks_free, "preemptions",
-            (json_int_t)s.n_preemptions, "prefix_cache_query_tokens",
+            s.waiting, "refused", "queue_full", (json_int_t)s.n_queue_full, "tenant_limit",
+            (json_int_t)s.n_tenant_limit, "timeout", (json_int_t)s.n_timeout, "kv_block_tokens",
+            KV_BLOCK_TOKENS, "kv_blocks", s.kv_blocks, "kv_blocks_free", s.kv_blocks_free,
+            "preemptions", (json_int_t)s.n_preemptions, "prefix_cache_query_tokens",
             (json_int_t)s.n_looked_up_tokens, "prefix_cache_hit_tokens",
             (json_int_t)s.n_found_tokens, "version", PACELINE_VERSION, "workers", workers,
             "tenants", api_admin_tenants_json(c->api->coordinator, s.n_tenants)));

@@ -85,14 +85,11 @@ int api_generation_add(struct api_call *c, struct request *r, struct err *err)
 int api_generation_submit(struct api_call *c, struct err *err)
 {
     struct api_generation *g = c->generation;
-    for (size_t i = 0; i < g->n_requests; i++) {
-        int rc = coordinator_submit(c->api->coordinator, g->requests[i], err);
-        if (rc != 0)
-            return rc;
-        /* From now on it is the coordinator's, and the way back to this call. */
+    int rc = coordinator_submit(c->api->coordinator, g->requests, g->n_requests, err);
+    /* From now on they are the coordinator's, and the way back to this call. */
+    for (size_t i = 0; rc == 0 && i < g->n_requests; i++)
         g->requests[i]->owner = c;
-    }
-    return 0;
+    return rc;
 }
 
 /* owner is NULL until the coordinator has taken a request. */

@@ -25,6 +25,18 @@ static int64_t api_usage_completion_tokens(const struct api_generation *g)
     return count;
 }
 
+/* Choices that have a token. */
+static int64_t api_usage_begun(const struct api_generation *g)
+{
+    int64_t count = 0;
+    for (size_t i = 0; i < g->n_requests; i++) {
+        const struct request *r = g->requests[i];
+        for (int k = 0; k < r->n_choices; k++)
+            count += r->choices[k].n_tokens > r->n_prompt;
+    }
+    return count;
+}
+
 static int64_t api_usage_cached_tokens(const struct api_generation *g)
 {
     int64_t count = 0;
@@ -63,12 +75,12 @@ json_t *api_usage_timings_json(const struct api_generation *g)
     bool has_first = first != INT64_MAX;
     double prompt_ms = has_first && first > scheduled ? (double)(first - scheduled) / 1000 : 0;
     double predicted_ms = has_first && finished > first ? (double)(finished - first) / 1000 : 0;
-    /* The first token is the prompt's work; the clock of the others starts with it. */
+    /* First tokens are the prompt's work; the clock of the others starts with them. */
     return json_pack("{s:I, s:I, s:f, s:f, s:I, s:f, s:f}", "cache_n", (json_int_t)cached,
                      "prompt_n", (json_int_t)prompt, "prompt_ms", prompt_ms, "prompt_per_second",
                      api_usage_rate((double)prompt, prompt_ms), "predicted_n",
                      (json_int_t)predicted, "predicted_ms", predicted_ms, "predicted_per_second",
-                     api_usage_rate((double)(predicted - 1), predicted_ms));
+                     api_usage_rate((double)(predicted - api_usage_begun(g)), predicted_ms));
 }
 
 /* ---- log-probabilities ---- */

@@ -31,6 +31,7 @@ struct coordinator {
     int *tenant_requests;      /* [n_tenants], of those under way */
     int64_t first_deadline_us; /* nobody's is earlier; INT64_MAX: nobody has one */
     int64_t last_expired_ms;
+    uint64_t n_queue_full, n_tenant_limit, n_timeout; /* requests, since the start */
     int64_t last_finish_us; /* or when the first request came after a time without any */
     double finish_every_us; /* between choices that finish, smoothed; 0: none has */
     /* Of prompts that were looked up in the prefix cache, once their first token has come. */
@@ -128,32 +129,39 @@ static void coordinator_settle(struct coordinator *c, struct request *r)
     }
 }
 
-int coordinator_submit(struct coordinator *c, struct request *r, struct err *err)
+static int coordinator_check_request(const struct coordinator *c, const struct request *r,
+                                     struct err *err)
 {
-    if (c->deployment.state != DEPLOYMENT_SERVING) {
-        char why[256];
-        deployment_explain(&c->deployment, &c->registry, why, sizeof why);
-        return err_set(err, ERR_UNAVAILABLE, "the model is not in service: %s", why);
-    }
     if (r->n_prompt + (r->kind == REQUEST_GENERATE ? r->max_tokens : 0) > coordinator_context(c))
         return err_set(err, ERR_INPUT, "%d tokens and %d more do not fit a context of %d",
                        r->n_prompt, r->max_tokens, coordinator_context(c));
     /* What a worker would refuse must not come so far: there it would break everybody's step. */
-    int rc = r->kind == REQUEST_GENERATE
-                 ? batch_check_sampling(&r->sampling, &c->deployment.limits, err)
-                 : 0;
-    if (rc != 0)
-        return rc;
+    return r->kind == REQUEST_GENERATE
+               ? batch_check_sampling(&r->sampling, &c->deployment.limits, err)
+               : 0;
+}
+
+static int coordinator_check_quota(const struct coordinator *c, uint32_t tenant, size_t n,
+                                   struct err *err)
+{
     int64_t most = c->settings->tenant_requests;
-    if (most && c->tenant_requests[r->tenant] >= most)
+    if (most && (int64_t)n > most)
+        return err_set(err, ERR_INPUT,
+                       "%zu prompts in one call are more than the %d requests that a key may have "
+                       "under way",
+                       n, (int)most);
+    if (most && (int64_t)n > most - c->tenant_requests[tenant])
         return err_set(err, ERR_QUOTA,
-                       "this key has %d requests under way, and no more are allowed at once: try "
-                       "again when one has ended",
-                       c->tenant_requests[r->tenant]);
+                       "this key's tenant has %d requests under way, and no more than %d are "
+                       "allowed at once: try again when one has ended",
+                       c->tenant_requests[tenant], (int)most);
+    return 0;
+}
+
+static void coordinator_take(struct coordinator *c, struct request *r)
+{
     r->arrived_us = clock_now_us();
-    rc = scheduler_add(&c->scheduler, r, err);
-    if (rc != 0)
-        return rc;
+    scheduler_add(&c->scheduler, r);
     if (c->settings->request_timeout_s) {
         r->deadline_us = r->arrived_us + c->settings->request_timeout_s * 1000000;
         if (c->first_deadline_us > r->deadline_us)
@@ -167,7 +175,33 @@ int coordinator_submit(struct coordinator *c, struct request *r, struct err *err
     if (c->requests)
         c->requests->previous = r;
     c->requests = r;
-    return 0;
+}
+
+int coordinator_submit(struct coordinator *c, struct request *const *requests, size_t n,
+                       struct err *err)
+{
+    if (c->deployment.state != DEPLOYMENT_SERVING) {
+        char why[256];
+        deployment_explain(&c->deployment, &c->registry, why, sizeof why);
+        return err_set(err, ERR_UNAVAILABLE, "the model is not in service: %s", why);
+    }
+    int64_t n_choices = 0;
+    for (size_t i = 0; i < n; i++) {
+        int rc = coordinator_check_request(c, requests[i], err);
+        if (rc != 0)
+            return rc;
+        n_choices += requests[i]->n_choices;
+    }
+    int rc = coordinator_check_quota(c, requests[0]->tenant, n, err);
+    if (rc == 0)
+        rc = scheduler_check_room(&c->scheduler, n_choices, err);
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        coordinator_take(c, requests[i]);
+    if (rc == ERR_QUOTA)
+        c->n_tenant_limit += n;
+    else if (rc == ERR_LIMIT)
+        c->n_queue_full += n;
+    return rc;
 }
 
 static void coordinator_end(struct coordinator *c, struct request *r, enum finish_reason reason)
@@ -218,6 +252,7 @@ static void coordinator_expire(struct coordinator *c, int64_t now_ms)
                     "the request took longer than the %lld s that are allowed here",
                     (long long)c->settings->request_timeout_s);
             coordinator_fail(c, r, &why);
+            c->n_timeout++;
         } else if (r->deadline_us && r->deadline_us < c->first_deadline_us) {
             c->first_deadline_us = r->deadline_us;
         }
@@ -499,6 +534,9 @@ void coordinator_status(const struct coordinator *c, struct coordinator_status *
         .n_tenants = c->n_tenants,
         .running = c->scheduler.n_running,
         .waiting = c->scheduler.waiting.n_waiting,
+        .n_queue_full = c->n_queue_full,
+        .n_tenant_limit = c->n_tenant_limit,
+        .n_timeout = c->n_timeout,
         .kv_blocks = c->scheduler.blocks.n_blocks,
         .kv_blocks_free = c->scheduler.blocks.n_free,
         .n_preemptions = c->scheduler.n_preemptions,

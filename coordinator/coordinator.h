@@ -16,10 +16,12 @@ struct coordinator;
 
 /* ---- for the API (api_*.c) ---- */
 
-/* From here on the coordinator works on r, which stays the caller's to free once it is done.
- * ERR_UNAVAILABLE while there is no plan in service, ERR_LIMIT when the queue is full, ERR_QUOTA
- * when its tenant has its share of requests, ERR_INPUT when it can never fit. */
-int coordinator_submit(struct coordinator *c, struct request *r, struct err *err);
+/* Takes all n (1 or more) requests of one call, of one tenant, or none. From here on the
+ * coordinator works on them; they stay the caller's to free once they are done. ERR_UNAVAILABLE
+ * while there is no plan in service, ERR_LIMIT when the queue is full, ERR_QUOTA when the tenant
+ * has its share of requests, ERR_INPUT for what can never be served. */
+int coordinator_submit(struct coordinator *c, struct request *const *requests, size_t n,
+                       struct err *err);
 /* The client is gone. r is done when this returns and may be freed. */
 void coordinator_cancel(struct coordinator *c, struct request *r);
 /* The next request with news (text, records, finish), or NULL; each comes once per change. */
@@ -50,7 +52,8 @@ struct coordinator_status {
     char waiting_for[256]; /* a sentence, when not ready */
     uint64_t epoch;
     int n_stages, n_workers, n_tenants;
-    int running, waiting; /* choices with and without a slot */
+    int running, waiting;                             /* choices with and without a slot */
+    uint64_t n_queue_full, n_tenant_limit, n_timeout; /* requests refused or ended so */
     int kv_blocks, kv_blocks_free;
     /* Since the start: choices that lost their blocks to others; tokens of prompts that were
      * looked up in the prefix cache, and those of them that were found. */

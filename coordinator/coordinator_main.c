@@ -145,6 +145,8 @@ int main(int argc, char **argv)
         rc = program_open(&p, &err);
         if (rc == 0)
             rc = program_loop(&p, &err);
+        if (rc == 0)
+            log_info("stopped");
         program_end_signals(&p);
         http_server_close(p.http);
         coordinator_close(p.coordinator);

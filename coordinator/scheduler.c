@@ -47,21 +47,27 @@ void scheduler_clear(struct scheduler *s)
 
 /* ---- who waits ---- */
 
-int scheduler_add(struct scheduler *s, struct request *r, struct err *err)
+int scheduler_check_room(const struct scheduler *s, int64_t n_choices, struct err *err)
 {
     int most = s->spec.max_waiting + s->spec.n_slots;
-    if (r->n_choices > most)
-        return err_set(err, ERR_INPUT, "%d choices were asked for, at most %d are possible here",
-                       r->n_choices, most);
-    if (r->n_choices > most - s->n_running - s->waiting.n_waiting)
-        return err_set(err, ERR_LIMIT, "%d requests wait already: try again later",
-                       s->waiting.n_waiting);
+    if (n_choices > most)
+        return err_set_param(err, ERR_INPUT, "n",
+                             "%lld answers were asked for, at most %d are possible here: %d at "
+                             "once (--concurrency) and %d that wait (--queue)",
+                             (long long)n_choices, most, s->spec.n_slots, s->spec.max_waiting);
+    if (n_choices > most - s->n_running - s->waiting.n_waiting)
+        return err_set(err, ERR_LIMIT, "%d answers are being made and %d wait: try again later",
+                       s->n_running, s->waiting.n_waiting);
+    return 0;
+}
+
+void scheduler_add(struct scheduler *s, struct request *r)
+{
     for (int i = 0; i < r->n_choices; i++) {
         struct choice *c = &r->choices[i];
         c->age = ++s->n_arrived;
         wait_queue_add(&s->waiting, c, clock_now_us());
     }
-    return 0;
 }
 
 /* ---- who has what ---- */

@@ -53,8 +53,11 @@ struct scheduler {
 
 int scheduler_init(struct scheduler *s, const struct scheduler_spec *spec, struct err *err);
 void scheduler_clear(struct scheduler *s);
-/* ERR_LIMIT when too many wait, ERR_INPUT when it has more choices than ever may. */
-int scheduler_add(struct scheduler *s, struct request *r, struct err *err);
+/* Whether so many choices more may come: ERR_LIMIT when too many wait, ERR_INPUT when they are more
+ * than ever may. */
+int scheduler_check_room(const struct scheduler *s, int64_t n_choices, struct err *err);
+/* Its choices wait; whoever adds has checked that there is room. */
+void scheduler_add(struct scheduler *s, struct request *r);
 /* Takes the choice out, wherever it is; its slot and blocks are free at once: steps behind the
  * ones in flight come later at every stage. */
 void scheduler_remove(struct scheduler *s, struct pipeline *p, struct choice *c);

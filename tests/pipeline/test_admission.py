@@ -137,6 +137,14 @@ def test_tenants_do_not_share_and_the_cache_can_be_off(home, tmp_path):
             assert told == wanted
 
 
+def test_the_rate_leaves_out_first_tokens(wide):
+    status, answer = wide.post(PATH, {**SHORT, "n": 3, "temperature": 1})
+    assert status == 200
+    told = answer["timings"]
+    assert told["predicted_n"] == 12
+    assert told["predicted_per_second"] == pytest.approx(9000 / told["predicted_ms"])
+
+
 @pytest.mark.parametrize("field, value", [("priority", "high"), ("priority", 1.5),
                                           ("priority", 1 << 31), ("cache_prompt", "yes")])
 def test_bad_fields(wide, field, value):
@@ -207,6 +215,20 @@ def test_a_full_queue(narrow):
     assert [a.result() for a in asked] == [200] * 5
     assert Ask(narrow).result() == 200
     refused(narrow, 400, None, {**SHORT, "n": 6})
+    refused(narrow, 400, None, {**SHORT, "prompt": ["Hi"] * 6})
+    assert narrow.get("/cluster")[1]["refused"]["queue_full"] > 0
+
+
+def test_a_call_is_taken_whole_or_not_at_all(narrow):
+    four = {**SHORT, "prompt": ["Hi"] * 4}
+    with standing_still(narrow):
+        asked = [Ask(narrow, four)]
+        wait_until(lambda: under_way(narrow) == 4, 10, "all of it is under way")
+        refused(narrow, 429, "queue_full", {**SHORT, "prompt": ["Hi"] * 2})
+        assert under_way(narrow) == 4
+        asked.append(Ask(narrow))
+        wait_until(lambda: under_way(narrow) == 5, 10, "one more has room")
+    assert [a.result() for a in asked] == [200] * 2
 
 
 def test_tenants(home, tmp_path):
@@ -225,6 +247,10 @@ def test_tenants(home, tmp_path):
             wait_until(lambda: under_way(c, "team") == 2, 10, "the team has its share")
             for key in ("k1", "k2"):
                 refused(c, 429, "tenant_limit", headers=bearer(key))
+            assert c.get("/cluster")[1]["refused"] == {"queue_full": 0, "tenant_limit": 2,
+                                                       "timeout": 0}
+            # For ever too many, whatever else is under way.
+            refused(c, 400, None, {**SHORT, "prompt": ["Hi"] * 3}, headers=bearer("k3"))
             asked += [Ask(c, key="k3"), Ask(c, key="k4")]
             wait_until(lambda: under_way(c, "key-3") == under_way(c, "other") == 1, 10,
                        "the others are taken")
@@ -273,6 +299,7 @@ def test_timeouts(home):
             assert waiting.result() == 504
             error = json.loads(waiting.answer)["error"]
             assert (error["code"], error["type"]) == ("timeout", "timeout_error")
+            assert c.get("/cluster")[1]["refused"]["timeout"] >= 1
             events = [line for line in connection.getresponse() if line.startswith(b"data: ")]
             assert json.loads(events[-1][6:])["error"]["code"] == "timeout"
             wait_until(lambda: blocks_are_back(c), 10, "place and blocks are free")

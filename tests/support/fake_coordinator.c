@@ -164,14 +164,17 @@ static void fake_settle(struct coordinator *c, struct request *r)
     fake_remove(c, r);
 }
 
-int coordinator_submit(struct coordinator *c, struct request *r, struct err *err)
+int coordinator_submit(struct coordinator *c, struct request *const *requests, size_t n,
+                       struct err *err)
 {
     if (!c->is_ready)
         return err_set(err, ERR_UNAVAILABLE, "the fake is not ready");
-    if (c->n_open >= c->spec.most_requests || c->n_open == FAKE_MOST)
+    size_t most = c->spec.most_requests < FAKE_MOST ? (size_t)c->spec.most_requests : FAKE_MOST;
+    if ((size_t)c->n_open + n > most)
         return err_set(err, ERR_LIMIT, "The queue is full: %d requests are waiting.", c->n_open);
-    c->open[c->n_open++] = r;
-    c->last = *r;
+    for (size_t i = 0; i < n; i++)
+        c->open[c->n_open++] = requests[i];
+    c->last = *requests[n - 1];
     c->has_last = true;
     return 0;
 }

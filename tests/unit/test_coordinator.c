@@ -249,7 +249,7 @@ static struct request *request_submit(struct world *w, enum request_kind kind, i
 {
     struct request *r = request_make(w, kind, n_prompt, max_tokens, n_choices);
     struct err err = {0};
-    if (coordinator_submit(w->coordinator, r, &err) != 0)
+    if (coordinator_submit(w->coordinator, &r, 1, &err) != 0)
         fail_msg("%s", err.text);
     return r;
 }
@@ -324,18 +324,18 @@ static void what_cannot_be_served_is_refused(void **state)
     struct world *w = *state;
     struct err err = {0};
     struct request *r = request_make(w, REQUEST_GENERATE, 10, 10, 1);
-    assert_int_equal(coordinator_submit(w->coordinator, r, &err), ERR_UNAVAILABLE);
+    assert_int_equal(coordinator_submit(w->coordinator, &r, 1, &err), ERR_UNAVAILABLE);
     world_serve(w);
     request_free(r);
     r = request_make(w, REQUEST_GENERATE, CONTEXT, 1, 1);
-    assert_int_equal(coordinator_submit(w->coordinator, r, &err), ERR_INPUT);
+    assert_int_equal(coordinator_submit(w->coordinator, &r, 1, &err), ERR_INPUT);
     request_free(r);
     r = request_make(w, REQUEST_GENERATE, 10, 10, CONCURRENCY + 9);
-    assert_int_equal(coordinator_submit(w->coordinator, r, &err), ERR_INPUT);
+    assert_int_equal(coordinator_submit(w->coordinator, &r, 1, &err), ERR_INPUT);
     request_free(r);
     struct request *all = request_submit(w, REQUEST_GENERATE, 10, 10, CONCURRENCY + 8);
     r = request_make(w, REQUEST_GENERATE, 10, 10, 1);
-    assert_int_equal(coordinator_submit(w->coordinator, r, &err), ERR_LIMIT);
+    assert_int_equal(coordinator_submit(w->coordinator, &r, 1, &err), ERR_LIMIT);
     request_free(r);
     RUN_UNTIL(w, all->is_done);
     coordinator_cancel(w->coordinator, all); /* takes it from the list of news */

@@ -112,11 +112,12 @@ static struct request *request_make(enum request_kind kind, int n_prompt, int ma
 static int request_add(struct world *w, struct request *r)
 {
     struct err err;
-    int rc = scheduler_add(&w->scheduler, r, &err);
+    int rc = scheduler_check_room(&w->scheduler, r->n_choices, &err);
     if (rc != 0) {
         request_free(r);
         return rc;
     }
+    scheduler_add(&w->scheduler, r);
     assert_true(w->n_requests < MOST);
     w->requests[w->n_requests++] = r;
     return 0;
