@@ -145,6 +145,15 @@ class Process:
         if self.is_alive():
             self.popen.send_signal(number)
 
+    def stand_still(self):
+        """SIGSTOP; returns when no thread runs any more, which takes a while on a busy machine."""
+        self.signal(signal.SIGSTOP)
+        wait_until(lambda: set(self.thread_states()) <= {"T"}, 10, f"{self.pid} stands still")
+
+    def thread_states(self):
+        for stat in pathlib.Path(f"/proc/{self.pid}/task").glob("*/stat"):
+            yield stat.read_text().rsplit(")", 1)[1].split()[0]
+
     def listening_ports(self):
         """TCP ports that this process listens on."""
         inodes = set()

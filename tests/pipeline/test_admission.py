@@ -26,7 +26,7 @@ def bearer(key):
 @contextlib.contextmanager
 def standing_still(c):
     for w in c.workers:
-        w.signal(signal.SIGSTOP)
+        w.stand_still()
     try:
         yield
     finally:
