@@ -144,13 +144,15 @@ void kv_blocks_name(struct kv_blocks *k, uint32_t id, const struct prefix_name *
     *bucket = id;
 }
 
-void kv_blocks_release(struct kv_blocks *k, const uint32_t *ids, int n)
+void kv_blocks_release(struct kv_blocks *k, const uint32_t *ids, int n, bool keep)
 {
     for (int i = n - 1; i >= 0; i--) {
         struct kv_block *b = &k->blocks[ids[i]];
         assert(b->references > 0);
         if (--b->references > 0)
             continue;
+        if (!keep)
+            kv_blocks_forget_name(k, ids[i]);
         if (b->is_named)
             kv_blocks_link_newest(k, ids[i]);
         else

@@ -2,9 +2,10 @@
  * count, found again by the name of their content.
  *
  * A block is named by what it holds: a digest over all tokens up to its end (prefix_name.h), given
- * once its last position has been handed to the pipeline. Steps behind that one find it filled, at
- * every stage. A block that nobody refers to keeps its name and its content until its id is taken
- * again, least recently used first. */
+ * when its last position joins the step that goes to the pipeline next. Steps behind that one find
+ * it filled, at every stage; if that step cannot be sent, all names are forgotten. A block that
+ * nobody refers to keeps its name and its content until its id is taken again, least recently used
+ * first. */
 #ifndef PACELINE_COORDINATOR_KV_BLOCKS_H
 #define PACELINE_COORDINATOR_KV_BLOCKS_H
 
@@ -42,8 +43,9 @@ bool kv_blocks_find(struct kv_blocks *k, const struct prefix_name *name, uint32_
 /* Names a block that has references; where another has the name already, it stays without. */
 void kv_blocks_name(struct kv_blocks *k, uint32_t id, const struct prefix_name *name);
 /* One reference less to each; ids in the order of their positions, so that the end of a sequence
- * is forgotten before its beginning. */
-void kv_blocks_release(struct kv_blocks *k, const uint32_t *ids, int n);
+ * is forgotten before its beginning. keep: those without references can still be found; if not,
+ * they lose their names and are taken before others. */
+void kv_blocks_release(struct kv_blocks *k, const uint32_t *ids, int n, bool keep);
 /* The workers' blocks hold nothing any more. */
 void kv_blocks_forget_names(struct kv_blocks *k);
 

@@ -1,6 +1,7 @@
 #include "coordinator/request.h"
 
 #include "base/clock.h"
+#include "kernels/attention.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -20,7 +21,8 @@ int request_prepare(struct request *r, const struct tokenizer *t, struct err *er
         c->tokens = malloc(room * sizeof *c->tokens);
         if (r->keep_records)
             c->records = calloc((size_t)r->max_tokens + 1, sizeof *c->records);
-        if (!c->tokens || (r->keep_records && !c->records))
+        c->blocks = calloc(room / KV_BLOCK_TOKENS + 1, sizeof *c->blocks);
+        if (!c->tokens || !c->blocks || (r->keep_records && !c->records))
             return err_set(err, ERR_MEMORY, "no memory for %zu tokens", room);
         memcpy(c->tokens, r->prompt, (size_t)r->n_prompt * sizeof *c->tokens);
         c->n_tokens = r->n_prompt;

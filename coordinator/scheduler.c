@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* How long others may pass a choice for which there is no room. */
+#define PASSING_US ((int64_t)10 * 1000 * 1000)
 /* Bytes of logits that wait for a slow reader, before its request has to wait for him. */
 #define LOGITS_UNTAKEN ((size_t)64 << 20)
 
@@ -72,10 +74,16 @@ void scheduler_add(struct scheduler *s, struct request *r)
 
 /* ---- who has what ---- */
 
+/* Others may find what it computes, also after it. */
+static bool choice_is_kept(const struct scheduler *s, const struct choice *c)
+{
+    return !s->spec.without_cache && c->request->cache_prompt;
+}
+
 /* Its keys and values are nobody's any more; its tokens stay. */
 static void choice_forget_blocks(struct scheduler *s, struct choice *c)
 {
-    kv_blocks_release(&s->blocks, c->blocks, c->n_blocks);
+    kv_blocks_release(&s->blocks, c->blocks, c->n_blocks, choice_is_kept(s, c));
     c->n_blocks = c->n_blocks_told = c->n_blocks_named = c->n_blocks_next = 0;
     c->copy_from = 0;
     c->n_computed = 0;
@@ -113,22 +121,23 @@ void scheduler_restart(struct scheduler *s)
     s->blocked_age = 0;
 }
 
-static bool scheduler_is_younger(const struct choice *a, const struct choice *b)
+/* Who gives way to c, or c itself: of the tenant that has the youngest of all, the least urgent.
+ * So priorities count within a tenant alone, and the most urgent of the tenant that has been here
+ * longest is nobody's victim: somebody always gets on. */
+static struct choice *scheduler_victim(const struct scheduler *s, struct choice *c)
 {
-    if (a->request->priority != b->request->priority)
-        return a->request->priority > b->request->priority;
-    return a->age > b->age;
-}
-
-/* The least urgent, among them the youngest: the oldest of the most urgent is never the victim of
- * another, so somebody always gets on. */
-static struct choice *scheduler_victim(const struct scheduler *s)
-{
-    struct choice *victim = NULL;
+    struct choice *youngest = c, *victim = NULL;
     for (int i = 0; i < s->spec.n_slots; i++) {
-        struct choice *c = s->slots[i];
-        if (c && c->n_blocks && (!victim || scheduler_is_younger(c, victim)))
-            victim = c;
+        struct choice *other = s->slots[i];
+        if (other && other->n_blocks && other->age > youngest->age)
+            youngest = other;
+    }
+    for (int i = 0; i < s->spec.n_slots; i++) {
+        struct choice *other = s->slots[i];
+        if (other && (other == c || other->n_blocks) &&
+            other->request->tenant == youngest->request->tenant &&
+            (!victim || wait_queue_is_before(victim, other)))
+            victim = other;
     }
     return victim;
 }
@@ -143,13 +152,11 @@ static bool scheduler_make_room(struct scheduler *s, struct pipeline *p, struct 
             c->n_blocks++;
             continue;
         }
-        struct choice *victim = scheduler_victim(s);
-        if (!victim || scheduler_is_younger(c, victim))
-            victim = c;
+        struct choice *victim = scheduler_victim(s, c);
         if (victim->step == s->n_begun) /* its rows are in this step already */
             return false;
         scheduler_leave_slot(s, p, victim);
-        wait_queue_add_front(&s->waiting, victim);
+        wait_queue_return(&s->waiting, victim);
         s->n_preemptions++;
         if (victim == c)
             return false;
@@ -163,7 +170,7 @@ static void choice_prefix(const struct scheduler *s, const struct choice *c, int
                           struct prefix_name *ret_name)
 {
     const struct request *r = c->request;
-    if (s->spec.without_cache || !r->cache_prompt)
+    if (!choice_is_kept(s, c))
         prefix_name_root(PREFIX_OF_REQUEST, r->choices[0].age, ret_name);
     else
         prefix_name_root(PREFIX_OF_TENANT, (uint64_t)r->tenant, ret_name);
@@ -197,7 +204,7 @@ static void scheduler_adopt(struct scheduler *s, struct choice *c)
     uint32_t id;
     while ((name = choice_next_name(s, c)) && kv_blocks_find(&s->blocks, name, &id)) {
         int at = c->n_blocks_named++;
-        kv_blocks_release(&s->blocks, c->blocks + at, c->n_blocks - at);
+        kv_blocks_release(&s->blocks, c->blocks + at, c->n_blocks - at, choice_is_kept(s, c));
         c->blocks[at] = id;
         c->n_blocks = at + 1;
         c->n_blocks_told = c->n_blocks_told < at ? c->n_blocks_told : at;
@@ -260,9 +267,10 @@ static bool scheduler_fork(struct scheduler *s, struct pipeline *p, struct choic
     struct choice *leader = scheduler_leader(c);
     if (!leader)
         return true;
-    /* The copy is made in this step or not at all: later the block may be somebody else's. */
-    if (leader->n_computed < r->n_prompt || leader->step == s->n_begun ||
-        (int)s->step.batch.n_outputs == s->spec.max_outputs)
+    /* The copy is made in this step or not at all: later the block may be somebody else's. It is
+     * made before the step's rows, so what it copies must have come in steps before. */
+    int n_there = leader->step == s->n_begun ? leader->n_before_step : leader->n_computed;
+    if (n_there < r->n_prompt || (int)s->step.batch.n_outputs == s->spec.max_outputs)
         return false;
     int whole = (r->n_prompt - 1) / KV_BLOCK_TOKENS;
     if (c->n_blocks) /* what it had adopted, or begun to compute itself */
@@ -286,13 +294,19 @@ static bool scheduler_fork(struct scheduler *s, struct pipeline *p, struct choic
 
 /* ---- who begins ---- */
 
+/* Its client does not take the rows that it has. */
+static bool choice_is_stalled(const struct choice *c)
+{
+    return c->request->kind == REQUEST_LOGITS && c->request->logits.length > LOGITS_UNTAKEN;
+}
+
 /* Blocks that those who run will need for the tokens that they have. */
 static int scheduler_blocks_due(const struct scheduler *s)
 {
     int due = 0;
     for (int i = 0; i < s->spec.n_slots; i++) {
         const struct choice *c = s->slots[i];
-        int wanted = c ? scheduler_blocks_of(c->n_tokens + 1) : 0;
+        int wanted = c && !choice_is_stalled(c) ? scheduler_blocks_of(c->n_tokens + 1) : 0;
         due += c && wanted > c->n_blocks ? wanted - c->n_blocks : 0;
     }
     return due;
@@ -305,26 +319,42 @@ static bool scheduler_has_room(struct scheduler *s, struct choice *c)
     if (wanted <= s->blocks.n_free || !s->n_running)
         return true;
     choice_forget_blocks(s, c);
+    if (s->blocked_age != c->age)
+        s->blocked_since_us = clock_now_us();
     s->blocked_age = c->age;
     s->blocked_released = s->blocks.n_released;
     return false;
 }
 
+/* The first one does not fit. For a while the next may pass it, if there is room for all that it
+ * can become: it asks nobody for blocks, and the first one does not wait for long. */
+static struct choice *scheduler_passer(const struct scheduler *s)
+{
+    if (clock_now_us() - s->blocked_since_us > PASSING_US)
+        return NULL;
+    struct choice *c = wait_queue_second(&s->waiting);
+    int length = c ? c->request->n_prompt + c->request->max_tokens : 0;
+    bool fits = scheduler_blocks_of(length) + scheduler_blocks_due(s) <= s->blocks.n_free;
+    return fits ? c : NULL;
+}
+
+/* Whose turn it is and who has room. NULL: nobody now. */
+static struct choice *scheduler_next(struct scheduler *s)
+{
+    struct choice *c = wait_queue_first(&s->waiting);
+    bool was_blocked = s->blocked_age == c->age && s->blocked_released == s->blocks.n_released;
+    return !was_blocked && scheduler_has_room(s, c) ? c : scheduler_passer(s);
+}
+
 /* Waiting choices move into free slots, as long as there is room for what they bring. */
-static int scheduler_admit(struct scheduler *s, struct err *err)
+static void scheduler_admit(struct scheduler *s)
 {
     for (int i = 0; i < s->spec.n_slots && s->waiting.n_waiting; i++) {
-        struct choice *c = wait_queue_first(&s->waiting);
         if (s->slots[i])
             continue;
-        if (s->blocked_age == c->age && s->blocked_released == s->blocks.n_released)
-            return 0;
-        if (!c->blocks)
-            c->blocks = calloc((size_t)scheduler_blocks_of(s->spec.context) + 1, sizeof *c->blocks);
-        if (!c->blocks)
-            return err_set(err, ERR_MEMORY, "no memory for a block table");
-        if (!scheduler_has_room(s, c))
-            return 0;
+        struct choice *c = scheduler_next(s);
+        if (!c)
+            return;
         wait_queue_remove(&s->waiting, c);
         c->slot = i;
         s->slots[i] = c;
@@ -334,17 +364,17 @@ static int scheduler_admit(struct scheduler *s, struct err *err)
         c->request->scheduled_us = clock_now_us();
         wait_queue_charge(&s->waiting, c->request->tenant, c->n_tokens - c->n_computed);
     }
-    return 0;
 }
 
 /* ---- rows ---- */
 
 static int scheduler_take(struct scheduler *s, struct choice *c, int count, struct err *err)
 {
-    int rc = step_builder_add(&s->step, c, count, err);
+    int before = c->n_computed, rc = step_builder_add(&s->step, c, count, err);
     if (rc != 0)
         return rc;
     c->step = s->n_begun;
+    c->n_before_step = before;
     scheduler_name_blocks(s, c);
     return 0;
 }
@@ -390,7 +420,8 @@ static int scheduler_add_decodes(struct scheduler *s, struct pipeline *p, double
     for (int i = 0; i < s->spec.n_slots && filled < share - 1e-6; i++) {
         int slot = (first + i) % s->spec.n_slots;
         struct choice *c = s->slots[slot];
-        if (!c || !choice_is_decoding(c) || !scheduler_make_room(s, p, c, 1))
+        if (!c || !choice_is_decoding(c) || !step_builder_fits(&s->step, c, 1) ||
+            !scheduler_make_room(s, p, c, 1))
             continue;
         int rc = scheduler_take(s, c, 1, err);
         if (rc != 0)
@@ -412,7 +443,7 @@ static int scheduler_prefill_rows(const struct scheduler *s, const struct choice
     int count = left < budget ? left : budget;
     if (r->kind == REQUEST_GENERATE) /* its last row needs an output, the others none */
         return count == left && room == 0 ? count - 1 : count;
-    if (r->kind == REQUEST_LOGITS && r->logits.length > LOGITS_UNTAKEN)
+    if (choice_is_stalled(c))
         return 0;
     if (r->kind == REQUEST_LOGITS && room > BATCH_LOGIT_ROWS - b->n_logit_rows)
         room = BATCH_LOGIT_ROWS - b->n_logit_rows;
@@ -454,7 +485,8 @@ static int scheduler_add_prefills(struct scheduler *s, struct pipeline *p, int n
         if (scheduler_is_computed_by_another(s, c) || !scheduler_fork(s, p, c) || c->slot < 0)
             continue;
         int count = scheduler_prefill_rows(s, c, budget);
-        if (count == 0 || !scheduler_make_room(s, p, c, count))
+        if (count == 0 || !step_builder_fits(&s->step, c, count) ||
+            !scheduler_make_room(s, p, c, count))
             continue;
         int rc = scheduler_take(s, c, count, err);
         if (rc != 0)
@@ -489,16 +521,19 @@ static int scheduler_send_one(struct scheduler *s, struct pipeline *p, struct er
         rc = scheduler_add_decodes(s, p, weight, err);
     if (rc == 0)
         rc = scheduler_add_prefills(s, p, n_decoding, err);
-    return rc == 0 ? step_builder_send(&s->step, p, err) : rc;
+    if (rc == 0)
+        rc = step_builder_send(&s->step, p, err);
+    if (rc < 0) /* names were given to what this step should have computed */
+        kv_blocks_forget_names(&s->blocks);
+    return rc;
 }
 
 int scheduler_step(struct scheduler *s, struct pipeline *p, struct err *err)
 {
     int rc;
     do {
-        rc = scheduler_admit(s, err);
-        if (rc == 0)
-            rc = scheduler_send_one(s, p, err);
+        scheduler_admit(s);
+        rc = scheduler_send_one(s, p, err);
     } while (rc > 0);
     return rc;
 }

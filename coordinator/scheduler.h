@@ -6,8 +6,9 @@
  * follow each other into the pipeline without waiting, a decoding choice is in one step at most.
  *
  * Blocks are taken as sequences grow. What has been computed is found again by its content
- * (kv_blocks.h), so equal beginnings are computed once. When no block is free, the youngest choice
- * gives up its own and waits at the head of its queue; it is computed again from its tokens. */
+ * (kv_blocks.h), so equal beginnings are computed once. When no block is free, the least urgent
+ * choice of the tenant that came last gives up its own and waits again, at the place that its
+ * arrival gives it; it is computed again from its tokens. */
 #ifndef PACELINE_COORDINATOR_SCHEDULER_H
 #define PACELINE_COORDINATOR_SCHEDULER_H
 
@@ -31,7 +32,7 @@ struct scheduler_spec {
     /* Positions whose attention costs a row as much as the rest of it; groups of decoding choices
      * are even by this measure. 0: contexts are not looked at. */
     int context_per_row;
-    bool without_cache;           /* nothing is kept of finished requests */
+    bool without_cache;           /* nothing is kept of what has finished */
     const double *tenant_weights; /* [n_tenants]; NULL: all 1. Read by scheduler_init() only */
     int n_tenants;                /* 0: one */
 };
@@ -46,8 +47,10 @@ struct scheduler {
     int decode_turn, prefill_turn; /* slots that are looked at first */
     int n_groups;                  /* that the decoding choices form now */
     uint64_t n_arrived, n_begun;   /* choices, steps */
-    /* There was no room for the choice of this age (0: none) when so many had been released. */
+    /* There was no room for the choice of this age (0: none), first at that time, and last when so
+     * many blocks had been released. */
     uint64_t blocked_age, blocked_released;
+    int64_t blocked_since_us;
     uint64_t n_preemptions; /* since the beginning */
 };
 

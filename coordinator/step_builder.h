@@ -12,6 +12,7 @@ struct step_builder {
     struct pipeline_item *items; /* [batch.n_sequences]; whoever sends the step takes it */
     int n_decode_rows;           /* among the rows */
     int n_logit_rows;            /* among the outputs */
+    size_t message_bytes;        /* at most, once it is packed */
     uint32_t max_sequences, max_outputs;
     uint32_t *tokens;                 /* [max_rows] */
     struct batch_sequence *sequences; /* [max_sequences] */
@@ -27,6 +28,9 @@ int step_builder_init(struct step_builder *b, int max_rows, int max_sequences, i
 void step_builder_clear(struct step_builder *b);
 /* An empty step. */
 int step_builder_begin(struct step_builder *b, struct err *err);
+/* Whether the step's message would still be one that workers take, with so many more rows. An empty
+ * step takes any choice: what one can carry at most is less than a message may. */
+bool step_builder_fits(const struct step_builder *b, const struct choice *c, int count);
 /* The choice's next `count` tokens, at least 1, become rows of the step. Its blocks reach to the
  * last of them, and the outputs fit. */
 int step_builder_add(struct step_builder *b, struct choice *c, int count, struct err *err);

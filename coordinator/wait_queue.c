@@ -82,7 +82,7 @@ static void tenant_end(struct wait_queue *q, int tenant)
 
 /* ---- the heap of one tenant's choices ---- */
 
-static bool choice_is_before(const struct choice *a, const struct choice *b)
+bool wait_queue_is_before(const struct choice *a, const struct choice *b)
 {
     return a->wait_rank < b->wait_rank ||
            (a->wait_rank == b->wait_rank && a->wait_order < b->wait_order);
@@ -93,7 +93,7 @@ static struct choice *choice_meld(struct choice *a, struct choice *b)
 {
     if (!a || !b)
         return a ? a : b;
-    struct choice *above = choice_is_before(b, a) ? b : a, *below = above == a ? b : a;
+    struct choice *above = wait_queue_is_before(b, a) ? b : a, *below = above == a ? b : a;
     below->wait_previous = above; /* a first child's "previous" is its parent */
     below->wait_next = above->wait_child;
     if (below->wait_next)
@@ -128,7 +128,7 @@ static struct choice *choice_meld_children(struct choice *child)
 
 /* ---- the queue ---- */
 
-void wait_queue_add_front(struct wait_queue *q, struct choice *c)
+void wait_queue_return(struct wait_queue *q, struct choice *c)
 {
     int tenant = c->request->tenant;
     struct wait_queue_tenant *t = &q->tenants[tenant];
@@ -152,12 +152,28 @@ void wait_queue_add(struct wait_queue *q, struct choice *c, int64_t now_us)
         priority = -WAIT_QUEUE_MOST_PRIORITY;
     c->wait_rank = now_us + priority * WAIT_QUEUE_LEVEL_US;
     c->wait_order = q->next_order++;
-    wait_queue_add_front(q, c);
+    wait_queue_return(q, c);
 }
 
 struct choice *wait_queue_first(const struct wait_queue *q)
 {
     return q->n_active ? q->tenants[q->heap[0]].root : NULL;
+}
+
+struct choice *wait_queue_second(const struct wait_queue *q)
+{
+    if (!q->n_active)
+        return NULL;
+    /* The next tenant is one of the two below the first; the next of the same tenant is a child of
+     * its root. After the first had gone, its tenant would be asked again. */
+    struct choice *second = NULL;
+    for (struct choice *c = wait_queue_first(q)->wait_child; c; c = c->wait_next)
+        if (!second || wait_queue_is_before(c, second))
+            second = c;
+    if (second || q->n_active == 1)
+        return second;
+    int next = q->n_active > 2 && tenant_is_before(q, q->heap[2], q->heap[1]) ? 2 : 1;
+    return q->tenants[q->heap[next]].root;
 }
 
 void wait_queue_remove(struct wait_queue *q, struct choice *c)

@@ -49,9 +49,13 @@ void wait_queue_clear(struct wait_queue *q); /* those that wait are just forgott
 void wait_queue_add(struct wait_queue *q, struct choice *c, int64_t now_us);
 /* c was here before, and takes the place that its arrival gave it: before all of its tenant and
  * priority that have come since. */
-void wait_queue_add_front(struct wait_queue *q, struct choice *c);
+void wait_queue_return(struct wait_queue *q, struct choice *c);
 /* Whose turn it is; stays in the queue. NULL: nobody waits. */
 struct choice *wait_queue_first(const struct wait_queue *q);
+/* Whose turn it would be without the first. NULL: nobody else waits. */
+struct choice *wait_queue_second(const struct wait_queue *q);
+/* Within a tenant: a's rank is before b's. */
+bool wait_queue_is_before(const struct choice *a, const struct choice *b);
 void wait_queue_remove(struct wait_queue *q, struct choice *c); /* wherever it is in the queue */
 /* Work (in tokens) is done for the tenant. To be fair while slots fill faster than tokens come,
  * charge the prompt when its choice gets a slot. */

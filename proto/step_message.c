@@ -1,5 +1,7 @@
 #include "proto/step_message.h"
 
+#include "proto/wire.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,6 +112,9 @@ static void step_fill_outputs(struct step_draft *d, const struct batch *b)
 static int step_pack_message(const Paceline__Step *step, zmq_msg_t *ret_envelope, struct err *err)
 {
     size_t size = paceline__step__get_packed_size(step);
+    if (size > WIRE_MAX_ENVELOPE) /* nobody would take it */
+        return err_set(err, ERR_INTERNAL, "step %llu has %zu bytes, more than a message may have",
+                       (unsigned long long)step->step, size);
     if (zmq_msg_init_size(ret_envelope, size) != 0)
         return err_set(err, ERR_MEMORY, "no memory for a step of %zu bytes", size);
     paceline__step__pack(step, zmq_msg_data(ret_envelope));

@@ -233,7 +233,7 @@ static size_t fake_compute(struct fake_stage *s, const struct batch *b,
 {
     uint32_t row = 0, output = 0;
     size_t n_logit_rows = 0;
-    for (uint32_t i = 0; i < b->n_sequences; i++) {
+    for (uint32_t i = 0; i < b->n_sequences; i++) { /* all tables and copies before any row */
         const struct batch_sequence *from = &b->sequences[i];
         struct fake_sequence *q = &s->sequences[from->sequence];
         if (from->n_blocks) {
@@ -245,6 +245,10 @@ static size_t fake_compute(struct fake_stage *s, const struct batch *b,
             memcpy(&s->kv[(size_t)from->blocks[from->n_blocks - 1] * KV_BLOCK_TOKENS],
                    &s->kv[(size_t)(from->copy_from - 1) * KV_BLOCK_TOKENS],
                    KV_BLOCK_TOKENS * sizeof *s->kv);
+    }
+    for (uint32_t i = 0; i < b->n_sequences; i++) {
+        const struct batch_sequence *from = &b->sequences[i];
+        struct fake_sequence *q = &s->sequences[from->sequence];
         for (uint32_t k = 0; k < from->count; k++, row++) {
             uint32_t position = from->position + k;
             uint64_t before = position ? *fake_slot(s, q, position - 1) : 0;

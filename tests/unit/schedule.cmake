@@ -4,7 +4,9 @@ paceline_test(test_kv_blocks schedule)
 paceline_test(test_pace schedule m)
 paceline_test(test_wait_queue schedule)
 paceline_test(test_scheduler schedule)
-target_sources(test_scheduler PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_stage.c)
+target_sources(test_scheduler PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_stage.c
+               ${CMAKE_SOURCE_DIR}/tests/support/scheduler_world.c)
+
 paceline_test(test_registry schedule)
 paceline_test(test_coordinator schedule)
 target_sources(test_coordinator PRIVATE ${CMAKE_SOURCE_DIR}/coordinator/coordinator.c
@@ -12,6 +14,10 @@ target_sources(test_coordinator PRIVATE ${CMAKE_SOURCE_DIR}/coordinator/coordina
 paceline_test(test_worker_runner stage)
 target_sources(test_worker_runner PRIVATE ${CMAKE_SOURCE_DIR}/worker/worker_runner.c)
 # In virtual time: the clock is the test's.
+paceline_test(test_turns schedule)
+target_sources(test_turns PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_stage.c
+               ${CMAKE_SOURCE_DIR}/tests/support/scheduler_world.c
+               ${CMAKE_SOURCE_DIR}/tests/support/virtual_clock.c)
 paceline_test(test_simulated_pipelines schedule m)
 target_sources(test_simulated_pipelines PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_stage.c
                ${CMAKE_SOURCE_DIR}/tests/support/simulator.c

@@ -31,7 +31,7 @@ static void every_id_is_given_out_once(void **state)
     }
     uint32_t none;
     assert_false(kv_blocks_take(&k, &none));
-    kv_blocks_release(&k, ids + 40, 3);
+    kv_blocks_release(&k, ids + 40, 3, true);
     assert_int_equal(k.n_free, 3);
     for (int i = 0; i < 3; i++) {
         uint32_t again;
@@ -57,7 +57,7 @@ static void a_shared_block_is_free_when_nobody_has_it(void **state)
     kv_blocks_share(&k, id);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(k.n_free, 1);
-        kv_blocks_release(&k, &id, 1);
+        kv_blocks_release(&k, &id, 1, true);
     }
     assert_int_equal(k.n_free, 2);
     assert_true(kv_blocks_find(&k, &name, &found)); /* still there */
@@ -79,8 +79,8 @@ static void the_least_recently_used_is_forgotten_first(void **state)
         if (i != 5)
             kv_blocks_name(&k, ids[i], &name);
     }
-    kv_blocks_release(&k, ids, 3);     /* 0 1 2 */
-    kv_blocks_release(&k, ids + 3, 3); /* 3 4 and one without a name */
+    kv_blocks_release(&k, ids, 3, true);     /* 0 1 2 */
+    kv_blocks_release(&k, ids + 3, 3, true); /* 3 4 and one without a name */
     static const unsigned order[] = {5, 2, 1, 0, 4, 3};
     for (int i = 0; i < 6; i++) {
         assert_true(kv_blocks_take(&k, &id));

@@ -1,9 +1,8 @@
 /* Scheduler and pipeline over a fake stage, in one thread: whatever is asked, cancelled and lost,
  * in whatever order, each answer is the one that its tokens alone give. */
-#include "coordinator/scheduler.h"
 #include "kernels/attention.h"
 #include "proto/wire.h"
-#include "tests/support/fake_stage.h"
+#include "tests/support/scheduler_world.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,311 +12,25 @@
 
 #include <cmocka.h>
 
-#define VOCABULARY 61 /* small, so that tokens repeat and counts grow */
-#define MOST       24 /* requests at once */
-
-struct world {
-    void *zmq;
-    struct pipeline pipeline;
-    struct scheduler scheduler;
-    struct fake_stage stage;
-    struct batch_limits limits;
-    int n_stages;
-    uint64_t epoch;
-    uint64_t random;
-    struct request *requests[MOST];
-    int n_requests;
-    int n_finished, n_cancelled;
-    struct choice *order[64]; /* that finished, as they did */
-    const struct request *watched;
-    int watched_n_cached; /* when it was finished */
-};
-
-static uint32_t any(struct world *w, uint32_t below)
-{
-    w->random = w->random * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)((w->random >> 33) % below);
-}
-
-/* kv_blocks 0: a whole context for each slot */
-static struct scheduler_spec spec_of(int n_slots, int context, int max_rows, int max_outputs,
-                                     int max_waiting, int kv_blocks)
-{
-    return (struct scheduler_spec){.n_slots = n_slots,
-                                   .context = context,
-                                   .max_rows = max_rows,
-                                   .max_outputs = max_outputs,
-                                   .max_waiting = max_waiting,
-                                   .kv_blocks = kv_blocks};
-}
-
-static void world_open(struct world *w, uint64_t seed, int n_stages, struct scheduler_spec spec)
-{
-    struct err err = {0};
-    int blocks_each = (spec.context + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
-    *w = (struct world){.zmq = zmq_ctx_new(), .n_stages = n_stages, .epoch = 5, .random = seed};
-    spec.vocabulary = VOCABULARY;
-    spec.n_tenants = 2;
-    if (!spec.kv_blocks)
-        spec.kv_blocks = blocks_each * spec.n_slots;
-    w->limits = (struct batch_limits){.max_rows = (uint32_t)spec.max_rows,
-                                      .max_sequences = (uint32_t)spec.n_slots,
-                                      .max_outputs = (uint32_t)spec.max_outputs,
-                                      .max_context = (uint32_t)spec.context,
-                                      .kv_blocks = (uint32_t)spec.kv_blocks,
-                                      .vocabulary = VOCABULARY};
-    assert_int_equal(scheduler_init(&w->scheduler, &spec, &err), 0);
-    assert_int_equal(pipeline_open(&w->pipeline, w->zmq, "127.0.0.1", 0, &err), 0);
-    assert_int_equal(zmq_bind(w->pipeline.results, "inproc://results"), 0);
-    fake_stage_open(&w->stage, w->zmq, &w->limits, "inproc://stage");
-    fake_stage_connect(&w->stage, w->zmq, "inproc://results");
-    assert_int_equal(pipeline_connect(&w->pipeline, w->epoch, n_stages, "inproc://stage", &err), 0);
-}
-
-static void world_close(struct world *w)
-{
-    assert_int_equal(w->n_requests, 0);
-    assert_int_equal(w->scheduler.n_running, 0);
-    assert_int_equal(w->scheduler.waiting.n_waiting, 0);
-    assert_int_equal(w->scheduler.blocks.n_free, w->scheduler.blocks.n_blocks);
-    fake_stage_close(&w->stage);
-    pipeline_close(&w->pipeline);
-    scheduler_clear(&w->scheduler);
-    zmq_ctx_term(w->zmq);
-}
-
-/* ---- requests ---- */
-
-static struct request *request_make(enum request_kind kind, int n_prompt, int max_tokens,
-                                    int n_choices, uint32_t salt)
-{
-    struct request *r = calloc(1, sizeof *r);
-    struct err err;
-    assert_non_null(r);
-    r->kind = kind;
-    r->prompt = malloc((size_t)n_prompt * sizeof *r->prompt);
-    assert_non_null(r->prompt);
-    for (int i = 0; i < n_prompt; i++)
-        r->prompt[i] = (salt * 7919u + (uint32_t)(i * i + i / 3)) % VOCABULARY;
-    r->n_prompt = n_prompt;
-    r->max_tokens = max_tokens;
-    r->n_choices = n_choices;
-    r->sampling.seed = salt;
-    r->sampling.top_p = 1;
-    r->sampling.repetition_penalty = 1;
-    assert_int_equal(request_prepare(r, NULL, &err), 0);
-    return r;
-}
-
-static int request_add(struct world *w, struct request *r)
-{
-    struct err err;
-    int rc = scheduler_check_room(&w->scheduler, r->n_choices, &err);
-    if (rc != 0) {
-        request_free(r);
-        return rc;
-    }
-    scheduler_add(&w->scheduler, r);
-    assert_true(w->n_requests < MOST);
-    w->requests[w->n_requests++] = r;
-    return 0;
-}
-
-/* Every number that came back, against the tokens alone. */
-static void request_verify(const struct request *r)
-{
-    float logits[VOCABULARY];
-    for (int k = 0; k < r->n_choices; k++) {
-        const struct choice *c = &r->choices[k];
-        assert_int_equal(c->n_tokens, r->n_prompt + r->max_tokens);
-        for (int n = r->n_prompt; n < c->n_tokens; n++)
-            assert_int_equal(c->tokens[n], fake_stage_token(c->tokens, n, r->n_prompt, &r->sampling,
-                                                            k, VOCABULARY));
-    }
-    if (r->kind == REQUEST_SCORE) {
-        assert_int_equal(r->n_scored, r->n_prompt - 1);
-        for (int n = 1; n < r->n_prompt; n++)
-            assert_true(r->scores[n - 1] == fake_stage_score(r->prompt, n, r->prompt[n]));
-    }
-    if (r->kind == REQUEST_LOGITS) {
-        assert_int_equal(r->n_logit_rows, r->n_prompt);
-        assert_int_equal(r->logits.length, (size_t)r->n_prompt * sizeof logits);
-        for (int n = 1; n <= r->n_prompt; n++) {
-            fake_stage_logits(r->prompt, n, logits, VOCABULARY);
-            assert_memory_equal(r->logits.data + (size_t)(n - 1) * sizeof logits, logits,
-                                sizeof logits);
-        }
-    }
-}
-
-static void request_drop(struct world *w, struct request *r)
-{
-    for (int i = 0; i < r->n_choices; i++)
-        scheduler_remove(&w->scheduler, &w->pipeline, &r->choices[i]);
-    for (int i = 0; i < w->n_requests; i++)
-        if (w->requests[i] == r)
-            w->requests[i] = w->requests[--w->n_requests];
-    request_free(r);
-}
-
-/* What coordinator.c does with what comes back, without text. */
-static void on_result(void *context, const struct pipeline_result *result)
-{
-    (void)context;
-    struct choice *c = result->choice;
-    struct request *r = c->request;
-    assert_int_equal(c->finish, FINISH_NONE);
-    if (result->row.kind == BATCH_SAMPLE) {
-        c->tokens[c->n_tokens++] = result->row.token;
-        r->first_token_us = 1;
-        if (c->n_tokens == r->n_prompt + r->max_tokens)
-            c->finish = FINISH_LENGTH;
-    } else if (result->row.kind == BATCH_SCORE) {
-        assert_true(r->n_scored < r->n_prompt - 1);
-        r->scores[r->n_scored++] = result->row.logprob;
-    } else {
-        buf_append(&r->logits, result->logits, VOCABULARY * sizeof(float));
-        r->n_logit_rows++;
-    }
-}
-
-static void on_done(void *context, struct choice *c)
-{
-    struct world *w = context;
-    c->in_flight--;
-    if (c->request->kind != REQUEST_GENERATE && c->n_computed == c->n_tokens && c->in_flight == 0)
-        c->finish = FINISH_LENGTH;
-    if (c->finish == FINISH_NONE)
-        return;
-    scheduler_remove(&w->scheduler, &w->pipeline, c);
-    if (w->n_finished < 64)
-        w->order[w->n_finished] = c;
-    w->n_finished++;
-}
-
-static bool request_is_finished(const struct request *r)
-{
-    for (int i = 0; i < r->n_choices; i++)
-        if (r->choices[i].finish == FINISH_NONE)
-            return false;
-    return true;
-}
-
-static void world_reap(struct world *w)
-{
-    for (int i = w->n_requests - 1; i >= 0; i--) {
-        if (!request_is_finished(w->requests[i]))
-            continue;
-        request_verify(w->requests[i]);
-        if (w->requests[i] == w->watched)
-            w->watched_n_cached = w->watched->n_cached;
-        request_drop(w, w->requests[i]);
-    }
-}
-
-/* ---- time passes ---- */
-
-/* A sampled row is what the next one needs: never two of one choice at the same time. */
-static void world_check_two_steps(const struct pipeline_step *a, const struct pipeline_step *b)
-{
-    for (int i = 0; i < a->n_items; i++)
-        for (int k = 0; k < b->n_items; k++)
-            if (a->items[i].choice && a->items[i].choice == b->items[k].choice)
-                assert_false(a->items[i].kind == BATCH_SAMPLE && a->items[i].n_outputs &&
-                             b->items[k].n_outputs);
-}
-
-/* Blocks are free or referred to as often as they are in tables, and cover what was computed. */
-static void world_check(const struct world *w)
-{
-    const struct scheduler *s = &w->scheduler;
-    uint32_t references[4096] = {0};
-    int n_owned = 0, n_running = 0;
-    for (int i = 0; i < s->spec.n_slots; i++) {
-        const struct choice *c = s->slots[i];
-        if (!c)
-            continue;
-        n_running++;
-        assert_int_equal(c->slot, i);
-        assert_true(c->n_computed <= c->n_tokens);
-        assert_true(c->n_blocks * KV_BLOCK_TOKENS >= c->n_computed);
-        for (int k = 0; k < c->n_blocks; k++) {
-            n_owned += references[c->blocks[k]]++ == 0;
-        }
-    }
-    assert_int_equal(n_running, s->n_running);
-    assert_int_equal(n_owned + s->blocks.n_free, s->blocks.n_blocks);
-    for (int i = 0; i < s->blocks.n_blocks; i++)
-        assert_int_equal(s->blocks.blocks[i].references, references[i]);
-    for (const struct pipeline_step *a = w->pipeline.oldest; a; a = a->next)
-        for (const struct pipeline_step *b = a->next; b; b = b->next)
-            world_check_two_steps(a, b);
-    assert_true(w->pipeline.n_in_flight <= w->n_stages + 1);
-    assert_true(w->pipeline.n_decode_steps <= w->n_stages);
-}
-
-static void world_send(struct world *w)
-{
-    struct err err = {0};
-    if (scheduler_step(&w->scheduler, &w->pipeline, &err) != 0)
-        fail_msg("%s", err.text);
-    fake_stage_receive(&w->stage);
-}
-
-static void world_take(struct world *w)
-{
-    pipeline_receive(&w->pipeline, VOCABULARY, on_result, on_done, w);
-    world_reap(w);
-}
-
-/* Steps until all have finished; how many steps it took. */
-static int world_finish(struct world *w)
-{
-    int n = 0;
-    for (;;) {
-        world_send(w);
-        world_check(w);
-        if (!fake_stage_answer(&w->stage))
-            break;
-        n++;
-        world_take(w);
-    }
-    assert_int_equal(w->n_requests, 0);
-    return n;
-}
-
-static void world_renew(struct world *w)
-{
-    struct err err = {0};
-    fake_stage_receive(&w->stage);
-    assert_int_equal(
-        pipeline_connect(&w->pipeline, ++w->epoch, w->n_stages, "inproc://stage", &err), 0);
-    while (any(w, 2) && fake_stage_answer(&w->stage)) /* late results of the old plan: nobody's */
-        world_take(w);
-    while (w->stage.n_queued)
-        fake_stage_lose(&w->stage);
-    fake_stage_forget(&w->stage);
-    scheduler_restart(&w->scheduler);
-}
-
 static struct request *request_random(struct world *w)
 {
     static const enum request_kind kinds[] = {REQUEST_GENERATE, REQUEST_GENERATE, REQUEST_GENERATE,
                                               REQUEST_SCORE, REQUEST_LOGITS};
-    enum request_kind kind = kinds[any(w, 5)];
+    enum request_kind kind = kinds[world_any(w, 5)];
     int context = w->scheduler.spec.context;
-    int n_prompt = 1 + (int)any(w, any(w, 3) ? 40 : (uint32_t)context - 1);
+    int n_prompt = 1 + (int)world_any(w, world_any(w, 3) ? 40 : (uint32_t)context - 1);
     if (kind != REQUEST_GENERATE)
-        return request_make(kind, n_prompt + 1, 0, 1, any(w, 1000));
+        return world_request(kind, n_prompt + 1, 0, 1, world_any(w, 1000));
     int most = context - n_prompt < 20 ? context - n_prompt : 20;
-    struct request *r = request_make(kind, n_prompt, 1 + (int)any(w, (uint32_t)most),
-                                     1 + (int)any(w, 3), any(w, any(w, 2) ? 3 : 1000));
-    r->tenant = (int)any(w, 2);
-    r->priority = (int)any(w, 3);
-    r->cache_prompt = any(w, 4) > 0;
-    if (any(w, 2))
+    struct request *r =
+        world_request(kind, n_prompt, 1 + (int)world_any(w, (uint32_t)most),
+                      1 + (int)world_any(w, 3), world_any(w, world_any(w, 2) ? 3 : 1000));
+    r->tenant = (int)world_any(w, 2);
+    r->priority = (int)world_any(w, 3);
+    r->cache_prompt = world_any(w, 4) > 0;
+    if (world_any(w, 2))
         r->sampling.repetition_penalty = 1.25f;
-    if (any(w, 3) == 0)
+    if (world_any(w, 3) == 0)
         r->sampling.frequency_penalty = 0.5f;
     return r;
 }
@@ -327,19 +40,19 @@ static void run_random(uint64_t seed, int n_stages, struct scheduler_spec spec, 
     struct world w;
     world_open(&w, seed, n_stages, spec);
     for (int i = 0; i < n_events; i++) {
-        uint32_t event = any(&w, 100);
-        if (event < 20 && w.n_requests < MOST) {
-            request_add(&w, request_random(&w));
+        uint32_t event = world_any(&w, 100);
+        if (event < 20 && w.n_requests < WORLD_REQUESTS) {
+            world_add(&w, request_random(&w));
         } else if (event < 22 && w.n_requests) {
-            request_drop(&w, w.requests[any(&w, (uint32_t)w.n_requests)]);
+            world_drop(&w, w.requests[world_any(&w, (uint32_t)w.n_requests)]);
             w.n_cancelled++;
-        } else if (event == 22 && any(&w, 4) == 0) {
+        } else if (event == 22 && world_any(&w, 4) == 0) {
             world_renew(&w);
         } else if (event < 60) {
             world_send(&w);
         } else {
             fake_stage_answer(&w.stage);
-            if (any(&w, 2))
+            if (world_any(&w, 2))
                 world_take(&w);
         }
         world_check(&w);
@@ -355,12 +68,12 @@ static void answers_depend_on_the_tokens_alone(void **state)
 {
     (void)state;
     for (uint64_t seed = 1; seed <= 6; seed++) {
-        run_random(seed, 1 + (int)(seed % 3), spec_of(6, 700, 512, 32, 8, 0), 1500);
-        run_random(seed, 3, spec_of(4, 200, 16, 4, 3, 0), 1500);
-        run_random(seed, 2, spec_of(1, 130, 1, 1, 4, 0), 800);
-        run_random(seed, 1, spec_of(40, 300, 512, 64, 20, 0), 800);
-        run_random(seed, 2, spec_of(8, 700, 512, 32, 8, 12), 1500);
-        run_random(seed, 3, spec_of(8, 256, 64, 16, 8, 5), 1500);
+        run_random(seed, 1 + (int)(seed % 3), world_spec(6, 700, 512, 32, 8, 0), 1500);
+        run_random(seed, 3, world_spec(4, 200, 16, 4, 3, 0), 1500);
+        run_random(seed, 2, world_spec(1, 130, 1, 1, 4, 0), 800);
+        run_random(seed, 1, world_spec(40, 300, 512, 64, 20, 0), 800);
+        run_random(seed, 2, world_spec(8, 700, 512, 32, 8, 12), 1500);
+        run_random(seed, 3, world_spec(8, 256, 64, 16, 8, 5), 1500);
     }
 }
 
@@ -370,8 +83,8 @@ static void chunks_follow_each_other_without_waiting(void **state)
 {
     (void)state;
     struct world w;
-    world_open(&w, 1, 3, spec_of(4, 1024, 512, 32, 8, 0));
-    request_add(&w, request_make(REQUEST_GENERATE, 700, 2, 1, 1));
+    world_open(&w, 1, 3, world_spec(4, 1024, 512, 32, 8, 0));
+    world_add(&w, world_request(REQUEST_GENERATE, 700, 2, 1, 1));
     world_send(&w);
     assert_int_equal(w.stage.n_queued, 4); /* a step for each stage, and one that waits */
     uint32_t position = 0;
@@ -391,15 +104,13 @@ static void a_long_prompt_does_not_starve_decoders(void **state)
     (void)state;
     for (int n_stages = 1; n_stages <= 3; n_stages++) {
         struct world w;
-        world_open(&w, 1, n_stages, spec_of(4, 8192, 512, 32, 8, 0));
-        struct request *r = request_make(REQUEST_GENERATE, 3, 100, 2, 1);
-        request_add(&w, r);
+        world_open(&w, 1, n_stages, world_spec(4, 8192, 512, 32, 8, 0));
+        struct request *r = world_request(REQUEST_GENERATE, 3, 100, 2, 1);
+        world_add(&w, r);
         for (int i = 0; i < 2 * n_stages; i++) { /* both decode */
-            world_send(&w);
-            fake_stage_answer(&w.stage);
-            world_take(&w);
+            world_turn(&w);
         }
-        request_add(&w, request_make(REQUEST_GENERATE, 6000, 1, 1, 2));
+        world_add(&w, world_request(REQUEST_GENERATE, 6000, 1, 1, 2));
         int before[2] = {r->choices[0].n_tokens, r->choices[1].n_tokens};
         int n_steps = 40;
         for (int i = 0; i < n_steps; i++) {
@@ -420,16 +131,14 @@ static void prompts_take_turns(void **state)
 {
     (void)state;
     struct world w;
-    world_open(&w, 1, 2, spec_of(64, 2048, 512, 64, 64, 0));
+    world_open(&w, 1, 2, world_spec(64, 2048, 512, 64, 64, 0));
     struct request *r[3];
     for (int i = 0; i < 3; i++) {
-        r[i] = request_make(REQUEST_GENERATE, 2000, 1, 1, (uint32_t)i);
-        request_add(&w, r[i]);
+        r[i] = world_request(REQUEST_GENERATE, 2000, 1, 1, (uint32_t)i);
+        world_add(&w, r[i]);
     }
     for (int i = 0; i < 15; i++) {
-        world_send(&w);
-        fake_stage_answer(&w.stage);
-        world_take(&w);
+        world_turn(&w);
     }
     for (int i = 0; i < 3; i++) /* 17 chunks of 128 were sent */
         assert_true(r[i]->choices[0].n_computed >= 5 * 128);
@@ -441,12 +150,12 @@ static void waiting_requests_get_slots_in_order(void **state)
 {
     (void)state;
     struct world w;
-    world_open(&w, 1, 1, spec_of(1, 256, 512, 32, 16, 0));
+    world_open(&w, 1, 1, world_spec(1, 256, 512, 32, 16, 0));
     struct choice *expected[12];
     for (int i = 0; i < 12; i++) {
-        struct request *r = request_make(REQUEST_GENERATE, 12 - i, 3, 1, (uint32_t)i);
+        struct request *r = world_request(REQUEST_GENERATE, 12 - i, 3, 1, (uint32_t)i);
         expected[i] = &r->choices[0];
-        assert_int_equal(request_add(&w, r), 0);
+        assert_int_equal(world_add(&w, r), 0);
     }
     world_finish(&w);
     assert_int_equal(w.n_finished, 12);
@@ -459,17 +168,13 @@ static void decoders_travel_together(void **state)
 {
     (void)state;
     struct world w;
-    world_open(&w, 1, 1, spec_of(4, 256, 512, 32, 16, 0));
+    world_open(&w, 1, 1, world_spec(4, 256, 512, 32, 16, 0));
     for (int i = 0; i < 4; i++) {
-        request_add(&w, request_make(REQUEST_GENERATE, 5, 50, 1, (uint32_t)i));
-        world_send(&w);
-        fake_stage_answer(&w.stage);
-        world_take(&w);
+        world_add(&w, world_request(REQUEST_GENERATE, 5, 50, 1, (uint32_t)i));
+        world_turn(&w);
     }
     for (int i = 0; i < 6; i++) {
-        world_send(&w);
-        fake_stage_answer(&w.stage);
-        world_take(&w);
+        world_turn(&w);
     }
     for (int i = 0; i < 10; i++) {
         world_send(&w);
@@ -486,15 +191,15 @@ static void the_queue_has_an_end(void **state)
 {
     (void)state;
     struct world w;
-    world_open(&w, 1, 1, spec_of(2, 256, 512, 32, 3, 0));
+    world_open(&w, 1, 1, world_spec(2, 256, 512, 32, 3, 0));
     for (int i = 0; i < 5; i++) /* two run, three wait */
-        assert_int_equal(request_add(&w, request_make(REQUEST_GENERATE, 4, 2, 1, 0)), 0);
-    assert_int_equal(request_add(&w, request_make(REQUEST_GENERATE, 4, 2, 1, 0)), ERR_LIMIT);
+        assert_int_equal(world_add(&w, world_request(REQUEST_GENERATE, 4, 2, 1, 0)), 0);
+    assert_int_equal(world_add(&w, world_request(REQUEST_GENERATE, 4, 2, 1, 0)), ERR_LIMIT);
     world_send(&w);
-    assert_int_equal(request_add(&w, request_make(REQUEST_GENERATE, 4, 2, 1, 0)), ERR_LIMIT);
-    assert_int_equal(request_add(&w, request_make(REQUEST_GENERATE, 4, 2, 6, 0)), ERR_INPUT);
+    assert_int_equal(world_add(&w, world_request(REQUEST_GENERATE, 4, 2, 1, 0)), ERR_LIMIT);
+    assert_int_equal(world_add(&w, world_request(REQUEST_GENERATE, 4, 2, 6, 0)), ERR_INPUT);
     world_finish(&w);
-    assert_int_equal(request_add(&w, request_make(REQUEST_GENERATE, 4, 2, 5, 0)), 0);
+    assert_int_equal(world_add(&w, world_request(REQUEST_GENERATE, 4, 2, 5, 0)), 0);
     world_finish(&w);
     world_close(&w);
 }
@@ -503,9 +208,9 @@ static void rows_of_logits_wait_for_a_slow_reader(void **state)
 {
     (void)state;
     struct world w;
-    world_open(&w, 1, 1, spec_of(2, 512, 512, 64, 3, 0));
-    struct request *slow = request_make(REQUEST_LOGITS, 300, 0, 1, 1);
-    request_add(&w, slow);
+    world_open(&w, 1, 1, world_spec(2, 512, 512, 64, 3, 0));
+    struct request *slow = world_request(REQUEST_LOGITS, 300, 0, 1, 1);
+    world_add(&w, slow);
     world_send(&w);
     int n_sent = slow->choices[0].n_computed;
     assert_true(n_sent > 0 && n_sent < 300);
@@ -514,11 +219,9 @@ static void rows_of_logits_wait_for_a_slow_reader(void **state)
     assert_non_null(rows);
     buf_append(&slow->logits, rows, untaken);
     free(rows);
-    request_add(&w, request_make(REQUEST_GENERATE, 4, 20, 1, 0));
+    world_add(&w, world_request(REQUEST_GENERATE, 4, 20, 1, 0));
     for (int i = 0; i < 25; i++) {
-        world_send(&w);
-        fake_stage_answer(&w.stage);
-        world_take(&w);
+        world_turn(&w);
     }
     assert_int_equal(slow->choices[0].n_computed, n_sent);
     assert_int_equal(w.n_requests, 1); /* the other one was not hindered */
@@ -529,18 +232,11 @@ static void rows_of_logits_wait_for_a_slow_reader(void **state)
 
 /* ---- what is shared ---- */
 
-static struct request *request_cached(int n_prompt, int max_tokens, int n_choices, uint32_t salt)
-{
-    struct request *r = request_make(REQUEST_GENERATE, n_prompt, max_tokens, n_choices, salt);
-    r->cache_prompt = true;
-    return r;
-}
-
 /* Rows that the stage computes for it. */
 static int rows_of(struct world *w, struct request *r, int *ret_n_cached)
 {
     uint64_t before = w->stage.n_rows;
-    assert_int_equal(request_add(w, r), 0);
+    assert_int_equal(world_add(w, r), 0);
     w->watched = r;
     world_finish(w);
     *ret_n_cached = w->watched_n_cached;
@@ -553,22 +249,23 @@ static void equal_beginnings_are_computed_once(void **state)
     for (int n_prompt = 640; n_prompt <= 642; n_prompt++) {
         struct world w;
         int n_cached;
-        world_open(&w, 1, 2, spec_of(4, 1024, 512, 32, 8, 0));
+        world_open(&w, 1, 2, world_spec(4, 1024, 512, 32, 8, 0));
         int most = (n_prompt - 1) / 64 * 64; /* the last token always gives the next */
-        assert_int_equal(rows_of(&w, request_cached(n_prompt, 5, 1, 1), &n_cached), n_prompt + 4);
+        assert_int_equal(rows_of(&w, world_request_cached(n_prompt, 5, 1, 1), &n_cached),
+                         n_prompt + 4);
         assert_int_equal(n_cached, 0);
-        assert_int_equal(rows_of(&w, request_cached(n_prompt, 5, 1, 1), &n_cached),
+        assert_int_equal(rows_of(&w, world_request_cached(n_prompt, 5, 1, 1), &n_cached),
                          n_prompt - most + 4);
         assert_int_equal(n_cached, most);
-        struct request *other = request_cached(n_prompt, 5, 1, 1);
+        struct request *other = world_request_cached(n_prompt, 5, 1, 1);
         other->prompt[300] = other->choices[0].tokens[300] = 60 - other->prompt[300];
         assert_int_equal(rows_of(&w, other, &n_cached), n_prompt - 256 + 4);
         assert_int_equal(n_cached, 256);
-        other = request_cached(n_prompt, 5, 1, 1);
+        other = world_request_cached(n_prompt, 5, 1, 1);
         other->tenant = 1;
         rows_of(&w, other, &n_cached);
         assert_int_equal(n_cached, 0);
-        rows_of(&w, request_make(REQUEST_GENERATE, n_prompt, 5, 1, 1), &n_cached);
+        rows_of(&w, world_request(REQUEST_GENERATE, n_prompt, 5, 1, 1), &n_cached);
         assert_int_equal(n_cached, 0);
         world_close(&w);
     }
@@ -580,8 +277,9 @@ static void the_next_turn_pays_for_its_new_tokens(void **state)
     (void)state;
     struct world w;
     int n_cached;
-    world_open(&w, 1, 1, spec_of(4, 1024, 512, 32, 8, 0));
-    struct request *first = request_cached(100, 200, 1, 1), *second = request_cached(400, 4, 1, 1);
+    world_open(&w, 1, 1, world_spec(4, 1024, 512, 32, 8, 0));
+    struct request *first = world_request_cached(100, 200, 1, 1),
+                   *second = world_request_cached(400, 4, 1, 1);
     uint32_t said[300];
     for (int n = 0; n < 300; n++)
         said[n] = n < 100 ? first->prompt[n]
@@ -598,9 +296,9 @@ static void those_who_come_together_share_the_work(void **state)
 {
     (void)state;
     struct world w;
-    world_open(&w, 1, 3, spec_of(8, 1024, 512, 32, 8, 0));
+    world_open(&w, 1, 3, world_spec(8, 1024, 512, 32, 8, 0));
     for (int i = 0; i < 5; i++)
-        request_add(&w, request_cached(900, 3, 1, 1));
+        world_add(&w, world_request_cached(900, 3, 1, 1));
     world_finish(&w);
     assert_int_equal(w.stage.n_rows, 900 + 4 * (900 - 896) + 5 * 2);
     world_close(&w);
@@ -612,10 +310,10 @@ static void choices_share_their_prompt(void **state)
     for (int n_prompt = 127; n_prompt <= 130; n_prompt++) {
         for (int cached = 0; cached < 2; cached++) {
             struct world w;
-            world_open(&w, 1, 2, spec_of(8, 512, 512, 32, 8, 0));
-            struct request *r = request_make(REQUEST_GENERATE, n_prompt, 100, 4, 1);
+            world_open(&w, 1, 2, world_spec(8, 512, 512, 32, 8, 0));
+            struct request *r = world_request(REQUEST_GENERATE, n_prompt, 100, 4, 1);
             r->cache_prompt = cached;
-            request_add(&w, r);
+            world_add(&w, r);
             world_finish(&w);
             assert_int_equal(w.stage.n_rows, n_prompt + 3 + 4 * 99);
             world_close(&w);
@@ -627,9 +325,9 @@ static void the_youngest_gives_way_when_blocks_run_out(void **state)
 {
     (void)state;
     struct world w;
-    world_open(&w, 1, 2, spec_of(4, 640, 512, 32, 8, 10));
+    world_open(&w, 1, 2, world_spec(4, 640, 512, 32, 8, 10));
     for (int i = 0; i < 4; i++)
-        request_add(&w, request_cached(20, 400, 1, (uint32_t)i));
+        world_add(&w, world_request_cached(20, 400, 1, (uint32_t)i));
     struct choice *oldest = &w.requests[0]->choices[0];
     int seen = 0;
     while (w.n_requests) {
@@ -653,14 +351,14 @@ static void a_new_plan_finds_nothing_in_the_cache(void **state)
     (void)state;
     struct world w;
     int n_cached;
-    world_open(&w, 1, 1, spec_of(4, 1024, 512, 32, 8, 0));
-    rows_of(&w, request_cached(600, 5, 1, 1), &n_cached);
-    request_add(&w, request_cached(600, 5, 1, 1));
+    world_open(&w, 1, 1, world_spec(4, 1024, 512, 32, 8, 0));
+    rows_of(&w, world_request_cached(600, 5, 1, 1), &n_cached);
+    world_add(&w, world_request_cached(600, 5, 1, 1));
     world_send(&w);
     world_renew(&w);
     world_finish(&w);
     world_renew(&w);
-    rows_of(&w, request_cached(600, 5, 1, 1), &n_cached);
+    rows_of(&w, world_request_cached(600, 5, 1, 1), &n_cached);
     assert_int_equal(n_cached, 0);
     world_close(&w);
 }
@@ -669,8 +367,8 @@ static void a_new_plan_finds_nothing_in_the_cache(void **state)
 
 static void begin_three_steps(struct world *w)
 {
-    world_open(w, 1, 2, spec_of(4, 1024, 512, 32, 8, 0));
-    request_add(w, request_make(REQUEST_SCORE, 200, 0, 1, 1));
+    world_open(w, 1, 2, world_spec(4, 1024, 512, 32, 8, 0));
+    world_add(w, world_request(REQUEST_SCORE, 200, 0, 1, 1));
     world_send(w);
     assert_int_equal(w->stage.n_queued, 3);
 }

@@ -183,8 +183,8 @@ static void who_was_preempted_comes_first(void **state)
         wait_queue_add(&q, waiter_init(&w[i], 0, 0), i);
     assert_ptr_equal(queue_take(&q), &w[0].choice);
     assert_ptr_equal(queue_take(&q), &w[1].choice);
-    wait_queue_add_front(&q, &w[1].choice); /* the youngest goes first, and comes back last */
-    wait_queue_add_front(&q, &w[0].choice);
+    wait_queue_return(&q, &w[1].choice); /* the youngest goes first, and comes back last */
+    wait_queue_return(&q, &w[0].choice);
     wait_queue_add(&q, waiter_init(&w[4], 0, -1), 100);
     wait_queue_add(&q, waiter_init(&w[5], 0, 0), 1);
     const int order[] = {4, 0, 1, 5, 2, 3};
@@ -283,7 +283,7 @@ static void whatever_happens_the_model_agrees(void **state)
             if (c->is_waiting)
                 continue;
             if (has_been[i] && any(2))
-                wait_queue_add_front(&q, c);
+                wait_queue_return(&q, c);
             else
                 wait_queue_add(&q, c, turn * SECOND / 100);
             has_been[i] = true;
