@@ -9,6 +9,7 @@
 #define LEAST_ROWS_BESIDE   4   /* whatever was learnt: a prompt must get on */
 #define LEAST_ROWS_ALONE    32
 #define SHARE_OF_DECODE     0.8     /* what prompts may add to a decode step's time */
+#define MOST_GROWTH         2       /* beyond the largest step that is known */
 #define FREE_US             5000    /* and always may: nobody sees it */
 #define MOST_ROUND_US       1000000 /* of a prompt's chunk through all stages */
 #define GAIN_TO_CHANGE      1.03
@@ -60,8 +61,11 @@ static int pace_rows_within(struct step_cost *c, enum step_curve curve, double b
 static int pace_rows_in(struct step_cost *c, enum step_curve curve, int n_decode, int most)
 {
     double decode_us = step_cost_slowest(c, STEP_DECODE, n_decode);
-    if (!(decode_us > 0) || !(step_cost_slowest(c, curve, 1) > 0))
+    int known = step_cost_largest(c, curve);
+    if (!(decode_us > 0) || !known)
         return DEFAULT_ROWS_BESIDE < most ? DEFAULT_ROWS_BESIDE : most;
+    /* Rows that were free say nothing of where they begin to cost. */
+    most = most < MOST_GROWTH * known ? most : MOST_GROWTH * known;
     return pace_rows_within(c, curve, fmax(SHARE_OF_DECODE * decode_us, FREE_US), most);
 }
 

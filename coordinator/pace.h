@@ -15,7 +15,8 @@
  * as there are; it is kept unless another is better by 3 % or more. */
 int pace_groups(struct step_cost *c, int n_decoding, int now);
 /* Prompt rows that may join a step of n_decode rows: E(q) <= 0.8 D, so that a stream's rhythm is
- * less than halved. At least 4, for a prompt must get on whatever was learnt. */
+ * less than halved. At least 4, for a prompt must get on whatever was learnt; at most twice the
+ * largest q that is known. */
 int pace_rows_beside(struct step_cost *c, int n_decode, int most);
 /* Prompt rows of a step between decode steps, which then wait for it: F(q) <= 0.8 D. */
 int pace_rows_between(struct step_cost *c, int n_decode, int most);

@@ -126,6 +126,15 @@ double step_cost_sum(struct step_cost *c, enum step_curve curve, int rows)
     return (double)step_cost_ask(c, curve, rows).sum_us;
 }
 
+int step_cost_largest(const struct step_cost *c, enum step_curve curve)
+{
+    const struct step_cost_point *points = step_cost_curve(c, 0, curve);
+    for (int i = STEP_COST_POINTS - 1; i >= 0; i--)
+        if (points[i].rows > 0)
+            return (int)points[i].rows;
+    return 0;
+}
+
 /* The least of a window: a busy machine delays some. */
 static void step_cost_learn_hops(struct step_cost *c, double us)
 {

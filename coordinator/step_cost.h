@@ -48,5 +48,7 @@ void step_cost_learn(struct step_cost *c, int n_decode_rows, int n_prefill_rows,
 /* Microseconds of the slowest stage, and of all of them together; 0: nothing is known yet. */
 double step_cost_slowest(struct step_cost *c, enum step_curve curve, int rows);
 double step_cost_sum(struct step_cost *c, enum step_curve curve, int rows);
+/* The most rows of a step that is known; 0: nothing is. */
+int step_cost_largest(const struct step_cost *c, enum step_curve curve);
 
 #endif

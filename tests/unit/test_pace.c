@@ -92,6 +92,21 @@ static void a_prompt_always_gets_on(void **state)
     step_cost_clear(&c);
 }
 
+/* While weights take longer than rows, prompt rows add nothing. */
+static void free_rows_become_more_but_not_without_end(void **state)
+{
+    (void)state;
+    struct step_cost c;
+    assert_int_equal(step_cost_init(&c, 1, NULL), 0);
+    step_cost_learn(&c, 4, 0, (uint32_t[]){200000}, -1);
+    static const int rows[] = {16, 32, 64, 128, 256, 500};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        assert_int_equal(pace_rows_beside(&c, 4, 500), rows[i]);
+        step_cost_learn(&c, 4, rows[i], (uint32_t[]){200000}, -1);
+    }
+    step_cost_clear(&c);
+}
+
 /* 64 choices, 1 ms a row: with 40 ms on the wire two groups of 32 need 88 ms for a round and are
  * busy for 64 of them; four of 16 need 64 and are always busy. */
 static void groups_fill_the_wire(void **state)
@@ -136,6 +151,7 @@ int main(void)
         cmocka_unit_test(means_move),
         cmocka_unit_test(prompts_leave_streams_their_rhythm),
         cmocka_unit_test(a_prompt_always_gets_on),
+        cmocka_unit_test(free_rows_become_more_but_not_without_end),
         cmocka_unit_test(groups_fill_the_wire),
         cmocka_unit_test(a_round_takes_a_second_at_most),
     };
