@@ -99,16 +99,23 @@ int pace_rows_alone(struct step_cost *c, int n_left, int most)
     double least = INFINITY;
     bool known = step_cost_slowest(c, STEP_PREFILL, LEAST_ROWS_ALONE) > 0;
     for (int rows = LEAST_ROWS_ALONE; rows <= most; rows += LEAST_ROWS_ALONE) {
-        if (known ? rows > LEAST_ROWS_ALONE && step_cost_sum(c, STEP_PREFILL, rows) > MOST_ROUND_US
-                  : rows > DEFAULT_ROWS_ALONE)
+        if (!known && rows > DEFAULT_ROWS_ALONE)
             break;
+        /* What was slow once must not hide the sizes above it. */
+        if (known && rows > LEAST_ROWS_ALONE &&
+            step_cost_sum(c, STEP_PREFILL, rows) > MOST_ROUND_US)
+            continue;
         double time = pace_prompt_time(c, n_left, rows);
         if (time < least) {
             least = time;
             best = rows;
         }
     }
-    return best;
+    /* Where nothing larger seems to fit, after one slow step perhaps, trying is the only way up. */
+    int untried = step_cost_untried(c, STEP_PREFILL, best);
+    bool is_bounded =
+        known && step_cost_sum(c, STEP_PREFILL, best + LEAST_ROWS_ALONE) > MOST_ROUND_US;
+    return is_bounded && untried > best && untried <= most ? untried : best;
 }
 
 int pace_steps_alone(struct step_cost *c, int rows)

@@ -6,6 +6,8 @@
 #define WEIGHT_OF_NEW 0.2 /* in the moving means */
 #define MEMO_STEPS    16  /* learnt, before what is remembered is asked again */
 #define HOPS_WINDOW   64  /* steps */
+#define STALE_STEPS   64  /* of a curve without one of this size */
+#define UNTRIED_STEPS 256 /* without any above it */
 
 int step_cost_init(struct step_cost *c, int n_stages, struct err *err)
 {
@@ -31,15 +33,18 @@ static struct step_cost_point *step_cost_curve(const struct step_cost *c, int st
     return c->points + ((size_t)stage * STEP_CURVES + curve) * STEP_COST_POINTS;
 }
 
-/* 1, 2, 3, 4, 6, 8, 12, 16 … each stands for the sizes from it up to the next. */
+/* 1, 2, 3, 4, 6, 8, 12, 16 … */
+static int step_cost_next_size(int size)
+{
+    return size < 4 ? size + 1 : (size & (size - 1)) ? size / 3 * 4 : size / 2 * 3;
+}
+
+/* Each stands for the sizes from it up to the next. */
 static int step_cost_index(int rows)
 {
     int index = 0;
-    for (int size = 1; index < STEP_COST_POINTS - 1; index++) {
-        size = size < 4 ? size + 1 : (size & (size - 1)) ? size / 3 * 4 : size / 2 * 3;
-        if (rows < size)
-            break;
-    }
+    for (int size = 2; index < STEP_COST_POINTS - 1 && rows >= size; index++)
+        size = step_cost_next_size(size);
     return index;
 }
 
@@ -52,6 +57,7 @@ static void step_cost_add(struct step_cost *c, int stage, enum step_curve curve,
     double weight = p->rows > 0 ? WEIGHT_OF_NEW : 1;
     p->rows += weight * (rows - p->rows);
     p->us += weight * (us - p->us);
+    p->learnt_at = c->n_steps[curve];
 }
 
 /* What a step takes that does not grow with its rows: of a decode step nearly all, for it reads
@@ -135,6 +141,20 @@ int step_cost_largest(const struct step_cost *c, enum step_curve curve)
     return 0;
 }
 
+int step_cost_untried(const struct step_cost *c, enum step_curve curve, int rows)
+{
+    const struct step_cost_point *points = step_cost_curve(c, 0, curve);
+    int index = step_cost_index(rows), size = 1;
+    uint32_t newest = 0;
+    for (int i = index + 1; i < STEP_COST_POINTS; i++)
+        newest = points[i].rows > 0 && points[i].learnt_at > newest ? points[i].learnt_at : newest;
+    if (c->n_steps[curve] - newest <= UNTRIED_STEPS)
+        return 0;
+    for (int i = 0; i <= index; i++)
+        size = step_cost_next_size(size);
+    return size;
+}
+
 /* The least of a window: a busy machine delays some. */
 static void step_cost_learn_hops(struct step_cost *c, double us)
 {
@@ -148,21 +168,58 @@ static void step_cost_learn_hops(struct step_cost *c, double us)
     }
 }
 
+/* The most that so many rows take by a point of another size. Fewer rows take no longer than more;
+ * more take no longer than in proportion, for prompts less the fixed share, beside decode for the
+ * whole step. */
+static double step_cost_most(const struct step_cost_point *seen, enum step_curve curve, double rows,
+                             int n_decode, double decode_us)
+{
+    if (rows < seen->rows)
+        return seen->us;
+    if (curve == STEP_EXTRA)
+        return (decode_us + seen->us) * (n_decode + rows) / (n_decode + seen->rows) - decode_us;
+    double fixed = curve == STEP_PREFILL ? step_cost_fixed_share(curve) : 0;
+    return seen->us * (fixed + (1 - fixed) * rows / seen->rows);
+}
+
+/* One slow step makes its size unattractive, and then no other one comes to correct it. So a size
+ * that was not seen lately is forgotten when the one seen now contradicts it. */
+static void step_cost_doubt(struct step_cost *c, int stage, enum step_curve curve, int rows,
+                            int n_decode, double decode_us)
+{
+    struct step_cost_point *points = step_cost_curve(c, stage, curve);
+    const struct step_cost_point *seen = &points[step_cost_index(rows)];
+    for (struct step_cost_point *p = points; p < points + STEP_COST_POINTS; p++)
+        if (p->rows > 0 && c->n_steps[curve] - p->learnt_at > STALE_STEPS &&
+            p->us > step_cost_most(seen, curve, p->rows, n_decode, decode_us))
+            *p = (struct step_cost_point){0};
+}
+
+static void step_cost_take(struct step_cost *c, int stage, enum step_curve curve, int rows,
+                           double us, int n_decode, double decode_us)
+{
+    step_cost_add(c, stage, curve, rows, us);
+    step_cost_doubt(c, stage, curve, rows, n_decode, decode_us);
+}
+
 void step_cost_learn(struct step_cost *c, int n_decode_rows, int n_prefill_rows,
                      const uint32_t *stage_us, int64_t round_trip_us)
 {
     double sum = 0;
+    enum step_curve curve = !n_decode_rows    ? STEP_PREFILL
+                            : !n_prefill_rows ? STEP_DECODE
+                                              : STEP_EXTRA;
+    c->n_steps[curve]++;
     for (int i = 0; i < c->n_stages; i++) {
         double us = stage_us[i];
         sum += us;
-        if (!n_decode_rows) {
-            step_cost_add(c, i, STEP_PREFILL, n_prefill_rows, us);
-        } else if (!n_prefill_rows) {
-            step_cost_add(c, i, STEP_DECODE, n_decode_rows, us);
+        if (curve != STEP_EXTRA) {
+            step_cost_take(c, i, curve, n_decode_rows + n_prefill_rows, us, 0, 0);
         } else {
             double alone = step_cost_of_stage(c, i, STEP_DECODE, n_decode_rows);
             if (alone > 0)
-                step_cost_add(c, i, STEP_EXTRA, n_prefill_rows, fmax(us - alone, 0));
+                step_cost_take(c, i, STEP_EXTRA, n_prefill_rows, fmax(us - alone, 0), n_decode_rows,
+                               alone);
         }
     }
     if (++c->n_learnt > MEMO_STEPS) {

@@ -3,9 +3,10 @@
  * Three curves for each stage, in microseconds over rows: decode steps, steps of prompt rows alone,
  * and what prompt rows add to a decode step (its weights are read anyway, and prompt rows skip the
  * head). Each curve has points at sizes that grow by about 1.4; a point is a moving mean, so that
- * longer contexts and busier machines are noticed. Between points it is a line; beyond the first
- * and the last, a fixed part and a part in proportion. Nothing depends on clocks of workers: only
- * durations are taken. */
+ * longer contexts and busier machines are noticed; one that was not refreshed for long gives way
+ * where newer ones contradict it, so that a size that was slow once is tried again. Between points
+ * it is a line; beyond the first and the last, a fixed part and a part in proportion. Nothing
+ * depends on clocks of workers: only durations are taken. */
 #ifndef PACELINE_COORDINATOR_STEP_COST_H
 #define PACELINE_COORDINATOR_STEP_COST_H
 
@@ -19,7 +20,8 @@
 enum step_curve { STEP_DECODE, STEP_PREFILL, STEP_EXTRA, STEP_CURVES };
 
 struct step_cost_point {
-    double rows, us; /* moving means; rows 0: no step of this size has come yet */
+    double rows, us;    /* moving means; rows 0: no step of this size has come yet */
+    uint32_t learnt_at; /* its curve's step */
 };
 
 /* What the stages say together, kept for a while: schedules ask far more often than they learn. */
@@ -33,6 +35,7 @@ struct step_cost {
     struct step_cost_memo *memo;    /* [STEP_CURVES][STEP_COST_MEMO_ROWS] */
     uint32_t generation;            /* of what may be remembered */
     int n_learnt;                   /* since it began */
+    uint32_t n_steps[STEP_CURVES];  /* learnt in all */
     struct step_cost_point *points; /* [n_stages][STEP_CURVES][STEP_COST_POINTS] */
     double hops_us;                 /* least time on the wire and in the coordinator, lately */
     double hops_next_us;            /* of the window that has just begun */
@@ -50,5 +53,7 @@ double step_cost_slowest(struct step_cost *c, enum step_curve curve, int rows);
 double step_cost_sum(struct step_cost *c, enum step_curve curve, int rows);
 /* The most rows of a step that is known; 0: nothing is. */
 int step_cost_largest(const struct step_cost *c, enum step_curve curve);
+/* The size after that of `rows`, when none above has been seen for long; 0 otherwise. */
+int step_cost_untried(const struct step_cost *c, enum step_curve curve, int rows);
 
 #endif

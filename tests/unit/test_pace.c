@@ -107,6 +107,63 @@ static void free_rows_become_more_but_not_without_end(void **state)
     step_cost_clear(&c);
 }
 
+/* A stage that needs weights_us and row_us for each row; one step, of whatever size the pace says,
+ * takes longer than it should. */
+struct hiccup {
+    int n_stages, weights_us, row_us, step;
+    double s;
+};
+
+static const struct hiccup hiccups[] = {
+    {1, 50000, 1200, 0, 0},   {1, 50000, 1200, 0, 0.2},  {1, 50000, 1200, 0, 3},
+    {1, 50000, 1200, 50, 3},  {1, 50000, 1200, 50, 0.5}, {1, 50000, 1200, 300, 60},
+    {4, 50000, 1200, 0, 0.2}, {4, 50000, 1200, 0, 3},    {4, 50000, 1200, 50, 3},
+    {4, 50000, 1200, 50, 1},  {4, 200000, 300, 0, 3},    {4, 200000, 300, 50, 3},
+};
+
+static int rows_after(const struct hiccup *h, double s, int n_decode, int n_steps)
+{
+    struct step_cost c;
+    uint32_t us[4];
+    int rows = 0;
+    assert_int_equal(step_cost_init(&c, h->n_stages, NULL), 0);
+    for (int i = 0; i <= n_steps; i++) {
+        for (int k = 0; k < h->n_stages; k++)
+            us[k] = (uint32_t)h->weights_us;
+        if (n_decode) /* streams have turns without a prompt, too */
+            step_cost_learn(&c, n_decode, 0, us, -1);
+        rows = n_decode ? pace_rows_beside(&c, n_decode, 512) : pace_rows_alone(&c, 4000, 512);
+        for (int k = 0; k < h->n_stages; k++)
+            us[k] += (uint32_t)(h->row_us * rows + (i == h->step ? s * 1e6 : 0));
+        step_cost_learn(&c, n_decode, rows, us, -1);
+    }
+    step_cost_clear(&c);
+    return rows;
+}
+
+static double time_alone(const struct hiccup *h, int rows)
+{
+    return (4000.0 / rows - 1 + h->n_stages) * (h->weights_us + h->row_us * rows);
+}
+
+/* A first step faults pages in; any machine stands still for a while now and then. */
+static void a_slow_step_is_forgotten(void **state)
+{
+    (void)state;
+    int wrong = 0;
+    for (size_t i = 0; i < sizeof hiccups / sizeof hiccups[0]; i++) {
+        const struct hiccup *h = &hiccups[i];
+        int n_steps = h->step + 500;
+        int beside = rows_after(h, h->s, 4, n_steps), alone = rows_after(h, h->s, 0, n_steps);
+        print_message("%d stages of %d ms, %4.1f s more at step %3d: %3d rows beside decode, "
+                      "%3d alone\n",
+                      h->n_stages, h->weights_us / 1000, h->s, h->step, beside, alone);
+        wrong += beside != (int)fmin(0.8 * h->weights_us / h->row_us, 512);
+        wrong += time_alone(h, alone) > 1.02 * time_alone(h, rows_after(h, 0, 0, n_steps));
+    }
+    assert_int_equal(wrong, 0);
+}
+
 /* 64 choices, 1 ms a row: with 40 ms on the wire two groups of 32 need 88 ms for a round and are
  * busy for 64 of them; four of 16 need 64 and are always busy. */
 static void groups_fill_the_wire(void **state)
@@ -152,6 +209,7 @@ int main(void)
         cmocka_unit_test(prompts_leave_streams_their_rhythm),
         cmocka_unit_test(a_prompt_always_gets_on),
         cmocka_unit_test(free_rows_become_more_but_not_without_end),
+        cmocka_unit_test(a_slow_step_is_forgotten),
         cmocka_unit_test(groups_fill_the_wire),
         cmocka_unit_test(a_round_takes_a_second_at_most),
     };
