@@ -122,6 +122,7 @@ void request_free(struct request *r)
         free(c->records);
         free(c->tokens);
         free(c->blocks);
+        choice_counts_clear(&c->counts);
         stop_strings_clear(&c->stops);
         buf_clear(&c->text);
     }

@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "coordinator/choice_counts.h"
 #include "coordinator/detokenizer.h"
 #include "coordinator/prefix_name.h"
 #include "coordinator/stop_strings.h"
@@ -51,12 +52,13 @@ struct choice {
     struct prefix_name prefix;      /* of the last of those */
     struct prefix_name next_prefix; /* of the block after it, if n_blocks_next is its number + 1 */
     int n_blocks_next;
-    uint32_t copy_from; /* 1 + block whose content the newest one gets; 0: none */
-    uint64_t age;       /* its number in the order of arrival */
-    uint64_t step;      /* the last one that carries it */
-    int n_before_step;  /* n_computed before that one */
-    bool counts_told;   /* the workers know its token counts */
-    int in_flight;      /* steps that carry it now */
+    uint32_t copy_from;          /* 1 + block whose content the newest one gets; 0: none */
+    uint64_t age;                /* its number in the order of arrival */
+    uint64_t step;               /* the last one that carries it */
+    int n_before_step;           /* n_computed before that one */
+    bool counts_told;            /* the workers know its token counts */
+    struct choice_counts counts; /* of its tokens, when there are penalties */
+    int in_flight;               /* steps that carry it now */
 
     /* wait_queue.c's own */
     int64_t wait_rank;   /* microseconds; the smaller one goes first */

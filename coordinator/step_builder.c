@@ -11,13 +11,13 @@ int step_builder_init(struct step_builder *b, int max_rows, int max_sequences, i
                       uint32_t vocabulary, struct err *err)
 {
     *b = (struct step_builder){.max_sequences = (uint32_t)max_sequences,
-                               .max_outputs = (uint32_t)max_outputs};
+                               .max_outputs = (uint32_t)max_outputs,
+                               .vocabulary = vocabulary};
     b->tokens = calloc((size_t)max_rows, sizeof *b->tokens);
     b->sequences = calloc((size_t)max_sequences, sizeof *b->sequences);
     b->outputs = calloc((size_t)max_outputs, sizeof *b->outputs);
     b->first_count = calloc((size_t)max_outputs, sizeof *b->first_count);
-    b->count_of = calloc(vocabulary, sizeof *b->count_of);
-    if (!b->tokens || !b->sequences || !b->outputs || !b->first_count || !b->count_of)
+    if (!b->tokens || !b->sequences || !b->outputs || !b->first_count)
         return err_set(err, ERR_MEMORY, "no memory for steps of %d rows", max_rows);
     return 0;
 }
@@ -30,7 +30,6 @@ void step_builder_clear(struct step_builder *b)
     free(b->outputs);
     free(b->first_count);
     free(b->counts);
-    free(b->count_of);
     *b = (struct step_builder){0};
 }
 
@@ -54,21 +53,19 @@ static bool step_builder_penalises(const struct batch_sampling *p)
            p->presence_penalty != 0.0f;
 }
 
-static struct batch_count *step_builder_count(struct step_builder *b, uint32_t token)
+static bool step_builder_reserve_counts(struct step_builder *b, size_t count)
 {
-    if (b->count_of[token])
-        return &b->counts[b->count_of[token] - 1];
-    if (b->n_counts == b->counts_capacity) {
-        size_t capacity = b->counts_capacity ? 2 * b->counts_capacity : 1024;
-        struct batch_count *grown = realloc(b->counts, capacity * sizeof *grown);
-        if (!grown)
-            return NULL;
-        b->counts = grown;
-        b->counts_capacity = capacity;
-    }
-    b->counts[b->n_counts] = (struct batch_count){.token = token};
-    b->count_of[token] = (uint32_t)++b->n_counts;
-    return &b->counts[b->n_counts - 1];
+    size_t capacity = b->counts_capacity ? b->counts_capacity : 1024;
+    while (capacity < b->n_counts + count)
+        capacity *= 2;
+    if (capacity == b->counts_capacity)
+        return true;
+    struct batch_count *grown = realloc(b->counts, capacity * sizeof *grown);
+    if (!grown)
+        return false;
+    b->counts = grown;
+    b->counts_capacity = capacity;
+    return true;
 }
 
 /* What the sampler must know of the choice's tokens: all of them the first time, afterwards the
@@ -76,27 +73,20 @@ static struct batch_count *step_builder_count(struct step_builder *b, uint32_t t
 static int step_builder_fill_counts(struct step_builder *b, struct choice *c,
                                     struct batch_sampling *to, struct err *err)
 {
-    size_t first = b->n_counts;
-    int n_prompt = c->request->n_prompt;
     uint32_t newest = c->tokens[c->n_tokens - 1];
-    int rc = 0;
+    assert(newest < b->vocabulary);
+    if (!choice_counts_update(&c->counts, c->tokens, c->n_tokens, c->request->n_prompt))
+        return err_set(err, ERR_MEMORY, "no memory for token counts");
+    const struct batch_count *counts =
+        c->counts_told ? choice_counts_find(&c->counts, newest) : c->counts.entries;
     to->counts_reset = !c->counts_told;
-    for (int i = 0; rc == 0 && i < c->n_tokens; i++) {
-        if (c->counts_told && c->tokens[i] != newest)
-            continue;
-        struct batch_count *count = step_builder_count(b, c->tokens[i]);
-        if (!count)
-            rc = err_set(err, ERR_MEMORY, "no memory for token counts");
-        else if (i < n_prompt)
-            count->in_prompt = true;
-        else
-            count->generated++;
-    }
-    for (size_t i = first; i < b->n_counts; i++)
-        b->count_of[b->counts[i].token] = 0;
-    to->n_counts = (uint32_t)(b->n_counts - first);
+    to->n_counts = c->counts_told ? 1 : c->counts.n;
+    if (!step_builder_reserve_counts(b, to->n_counts))
+        return err_set(err, ERR_MEMORY, "no memory for token counts");
+    memcpy(b->counts + b->n_counts, counts, to->n_counts * sizeof *counts);
+    b->n_counts += to->n_counts;
     c->counts_told = true;
-    return rc;
+    return 0;
 }
 
 static enum batch_output_kind step_builder_output_kind(const struct request *r)

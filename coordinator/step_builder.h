@@ -13,14 +13,13 @@ struct step_builder {
     int n_decode_rows;           /* among the rows */
     int n_logit_rows;            /* among the outputs */
     size_t message_bytes;        /* at most, once it is packed */
-    uint32_t max_sequences, max_outputs;
+    uint32_t max_sequences, max_outputs, vocabulary;
     uint32_t *tokens;                 /* [max_rows] */
     struct batch_sequence *sequences; /* [max_sequences] */
     struct batch_output *outputs;     /* [max_outputs] */
     size_t *first_count;              /* [max_outputs]: where an output's counts begin */
     struct batch_count *counts;       /* grows */
     size_t n_counts, counts_capacity;
-    uint32_t *count_of; /* [vocabulary]: 1 + index into counts, 0 elsewhere */
 };
 
 int step_builder_init(struct step_builder *b, int max_rows, int max_sequences, int max_outputs,

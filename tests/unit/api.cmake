@@ -3,7 +3,8 @@
 file(GLOB api_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/coordinator/api*.c
      ${CMAKE_SOURCE_DIR}/coordinator/http*.c ${CMAKE_SOURCE_DIR}/coordinator/json*.c)
 list(APPEND api_sources ${CMAKE_SOURCE_DIR}/coordinator/access.c
-     ${CMAKE_SOURCE_DIR}/coordinator/request.c ${CMAKE_SOURCE_DIR}/coordinator/timeline.c)
+     ${CMAKE_SOURCE_DIR}/coordinator/choice_counts.c ${CMAKE_SOURCE_DIR}/coordinator/request.c
+     ${CMAKE_SOURCE_DIR}/coordinator/timeline.c)
 foreach(name fake_clock fake_coordinator http_fixture)
     list(APPEND api_sources ${CMAKE_SOURCE_DIR}/tests/support/${name}.c)
 endforeach()

@@ -2,6 +2,7 @@ paceline_test(test_planner schedule)
 paceline_test(test_step_message proto)
 paceline_test(test_kv_blocks schedule)
 paceline_test(test_pace schedule m)
+paceline_test(test_choice_counts schedule)
 paceline_test(test_wait_queue schedule)
 paceline_test(test_scheduler schedule)
 target_sources(test_scheduler PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_stage.c
