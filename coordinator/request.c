@@ -50,6 +50,8 @@ static void request_keep_record(struct request *r, struct choice *c,
         if (record->top) {
             memcpy(record->top, result->top, result->n_top * sizeof *record->top);
             record->n_top = result->n_top;
+        } else {
+            c->text.failed = true;
         }
     }
     c->n_records++;
@@ -65,14 +67,23 @@ static bool request_ends_text(const struct tokenizer *t, uint32_t token)
     return false;
 }
 
+/* Takes the piece. What was lost for want of memory marks the text as failed, which is where the
+ * coordinator looks. */
+static bool choice_show(struct choice *c, struct buf *piece)
+{
+    bool stopped = stop_strings_push(&c->stops, buf_text(piece), piece->length, &c->text);
+    c->text.failed |= buf_failed(piece);
+    buf_clear(piece);
+    return stopped;
+}
+
 static void choice_finish(struct choice *c, enum finish_reason reason)
 {
     if (reason == FINISH_LENGTH || (reason == FINISH_STOP && c->stops.matched < 0)) {
         struct buf rest;
         buf_init(&rest);
         detokenizer_finish(&c->detokenizer, &rest);
-        stop_strings_push(&c->stops, buf_text(&rest), rest.length, &c->text);
-        buf_clear(&rest);
+        choice_show(c, &rest);
         if (c->stops.matched < 0)
             stop_strings_finish(&c->stops, &c->text);
     }
@@ -91,8 +102,7 @@ void request_accept_token(struct request *r, struct choice *c, const struct batc
         struct buf piece;
         buf_init(&piece);
         detokenizer_push(&c->detokenizer, result->token, &piece);
-        bool stopped = stop_strings_push(&c->stops, buf_text(&piece), piece.length, &c->text);
-        buf_clear(&piece);
+        bool stopped = choice_show(c, &piece);
         request_keep_record(r, c, result);
         if (stopped)
             c->finish = FINISH_STOP;

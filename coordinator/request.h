@@ -124,7 +124,8 @@ struct request {
 
 /* Room for the choices and their tokens, once prompt, max_tokens, n_choices and stops are set. */
 int request_prepare(struct request *r, const struct tokenizer *t, struct err *err);
-/* A token came back: text, records, stop strings, end of text, length. Sets finish. */
+/* A token came back: text, records, stop strings, end of text, length. Sets finish. When some of it
+ * was lost, for there was no memory, text is marked as failed, and so must the request be. */
 void request_accept_token(struct request *r, struct choice *c, const struct batch_result *result,
                           const struct tokenizer *t);
 void request_fail(struct request *r, const struct err *why);

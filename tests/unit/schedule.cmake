@@ -1,6 +1,8 @@
 paceline_test(test_planner schedule)
 paceline_test(test_step_message proto)
 paceline_test(test_kv_blocks schedule)
+paceline_test(test_request schedule)
+target_link_options(test_request PRIVATE -Wl,--wrap=malloc,--wrap=realloc)
 paceline_test(test_pace schedule m)
 paceline_test(test_choice_counts schedule)
 paceline_test(test_wait_queue schedule)
