@@ -22,11 +22,13 @@ struct load_slot {
     struct buf refusal; /* the body of what is no 200 */
     char reason[CURL_ERROR_SIZE];
     struct err err;
-    int failure;           /* an err_code, or 0 */
-    int64_t number;        /* of the request */
-    int64_t start_us;      /* open loop: its arrival, even if a client was to be waited for */
-    int64_t last_us;       /* when its last token came, or 0 */
-    int64_t n_tokens;      /* that came */
+    int failure;      /* an err_code, or 0 */
+    int64_t number;   /* of the request */
+    int64_t start_us; /* open loop: its arrival, even if a client was to be waited for */
+    int64_t last_us;  /* when its last token came, or 0 */
+    int64_t n_tokens; /* that came */
+    double first_ms;  /* when last_us is set */
+    struct bench_samples gap_ms;
     int64_t usage[3];      /* prompt, completion, cached; -1: not told */
     bool is_out_of_memory; /* for a sample */
 };
@@ -69,7 +71,6 @@ static int64_t slot_tokens(const json_t *event)
 static int slot_event(void *context, const json_t *event, struct err *err)
 {
     struct load_slot *s = context;
-    struct bench_load_result *r = s->load->result;
     const json_t *usage = json_object_get(event, "usage");
     if (json_is_object(usage)) {
         s->usage[0] = slot_count(usage, "prompt_tokens");
@@ -81,7 +82,10 @@ static int slot_event(void *context, const json_t *event, struct err *err)
         return 0;
     const int64_t now = clock_now_us();
     const double ms = (double)(now - (s->last_us ? s->last_us : s->start_us)) * 1e-3;
-    s->is_out_of_memory |= !bench_samples_add(s->last_us ? &r->gap_ms : &r->first_ms, ms);
+    if (s->last_us)
+        s->is_out_of_memory |= !bench_samples_add(&s->gap_ms, ms);
+    else
+        s->first_ms = ms;
     s->last_us = now;
     s->n_tokens += tokens;
     return s->is_out_of_memory ? err_set(err, ERR_MEMORY, "no memory for a measurement") : 0;
@@ -146,6 +150,7 @@ static int load_send(struct load *l, int64_t start_us, struct err *err)
     s->load = l;
     s->number = l->n_sent++;
     s->last_us = s->n_tokens = 0;
+    s->gap_ms.n = 0;
     s->usage[0] = s->usage[1] = s->usage[2] = -1;
     s->failure = 0;
     s->reason[0] = '\0';
@@ -202,6 +207,17 @@ static int load_count_failure(struct load *l, const char *kind, const char *sent
     return 0;
 }
 
+/* What was measured of an answer counts once it is known not to have failed: it may have come fast
+ * because it was short of what was asked for. */
+static int slot_keep_samples(const struct load_slot *s, struct err *err)
+{
+    struct bench_load_result *r = s->load->result;
+    bool kept = !s->last_us || bench_samples_add(&r->first_ms, s->first_ms);
+    for (size_t i = 0; kept && i < s->gap_ms.n; i++)
+        kept = bench_samples_add(&r->gap_ms, s->gap_ms.values[i]);
+    return kept ? 0 : err_set(err, ERR_MEMORY, "no memory for a measurement");
+}
+
 /* The kind of a failure, with its sentence in s->err; NULL: the answer is whole. */
 static const char *slot_judge(struct load_slot *s, CURLcode code, char *kind, size_t size)
 {
@@ -242,7 +258,8 @@ static int load_finish(struct load *l, struct load_slot *s, CURLcode code, struc
             s->usage[0] >= 0 ? s->usage[0] : bench_workload_input(&l->plan->work, s->number);
         if (s->usage[2] >= 0)
             r->cached_tokens = (r->cached_tokens > 0 ? r->cached_tokens : 0) + s->usage[2];
-        if (!bench_samples_add(&r->whole_ms, (double)(l->end_us - s->start_us) * 1e-3))
+        rc = slot_keep_samples(s, err);
+        if (rc == 0 && !bench_samples_add(&r->whole_ms, (double)(l->end_us - s->start_us) * 1e-3))
             rc = err_set(err, ERR_MEMORY, "no memory for a measurement");
     }
     curl_multi_remove_handle(l->multi, s->curl);
@@ -266,8 +283,8 @@ static int load_take_finished(struct load *l, struct err *err)
     return rc;
 }
 
-/* What was under way when the run ended has given tokens, too. */
-static void load_abandon(struct load *l)
+/* What was under way when the run ended has given tokens, too. rc: of the run so far. */
+static int load_abandon(struct load *l, int rc, struct err *err)
 {
     for (int i = 0; i < l->n_slots; i++) {
         struct load_slot *s = &l->slots[i];
@@ -276,9 +293,12 @@ static void load_abandon(struct load *l)
         curl_multi_remove_handle(l->multi, s->curl);
         l->result->unfinished++;
         l->result->output_tokens += s->n_tokens;
+        if (rc == 0)
+            rc = slot_keep_samples(s, err);
         free(s->body);
         s->body = NULL;
     }
+    return rc;
 }
 
 /* ---- the run ---- */
@@ -319,7 +339,7 @@ static int load_loop(struct load *l, struct err *err)
         if (rc == 0 && l->result->completed + l->result->failed == before)
             curl_multi_poll(l->multi, NULL, 0, wait_ms, NULL);
     }
-    load_abandon(l);
+    rc = load_abandon(l, rc, err);
     l->result->seconds = (double)(l->end_us - l->start_us) * 1e-6;
     return rc;
 }
@@ -379,6 +399,7 @@ static void load_close(struct load *l)
         curl_easy_cleanup(s->curl);
         sse_reader_clear(&s->events);
         buf_clear(&s->refusal);
+        bench_samples_clear(&s->gap_ms);
         free(s->body);
     }
     curl_multi_cleanup(l->multi);

@@ -22,11 +22,11 @@ struct bench_load_plan {
 struct bench_load_result {
     double seconds; /* first request to last answer */
     int64_t completed, failed, unfinished;
-    int64_t prompt_tokens, output_tokens; /* prompts: of answers that were completed */
-    int64_t cached_tokens;                /* -1: the server does not say */
-    json_t *failures;                     /* {"http_429": 3, ...}, owned */
-    char first_error[256];                /* or "" */
-    struct bench_samples first_ms, gap_ms, whole_ms;
+    int64_t prompt_tokens, output_tokens;            /* prompts: of answers that were completed */
+    int64_t cached_tokens;                           /* -1: the server does not say */
+    json_t *failures;                                /* {"http_429": 3, ...}, owned */
+    char first_error[256];                           /* or "" */
+    struct bench_samples first_ms, gap_ms, whole_ms; /* not of answers that failed */
     bool interrupted;
 };
 

@@ -256,6 +256,8 @@ def test_failures_are_counted(home):
     assert report["first_error"] == "no, says 429"
     assert report["output_tokens"] == 10 * 3 + 10
     assert report["end_to_end_latency_ms"]["count"] == 10
+    assert report["time_to_first_token_ms"]["count"] == 10  # of those that failed, nothing
+    assert report["inter_token_latency_ms"]["count"] == 20
 
 
 def test_nobody_is_there(home):
