@@ -1,6 +1,7 @@
 #include "cli/bench_load.h"
 
 #include "base/clock.h"
+#include "cli/bench_bodies.h"
 #include "cli/paths.h"
 #include "cli/progress.h"
 #include "cli/stop_signal.h"
@@ -11,7 +12,8 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { LOOK_EVERY_MS = 100, REFUSAL_LIMIT = 65536, SPARE_FILES = 64 };
+/* SEND_AT_ONCE: curl_multi_perform() looks at every request that is under way. */
+enum { LOOK_EVERY_MS = 100, REFUSAL_LIMIT = 65536, SPARE_FILES = 64, SEND_AT_ONCE = 16 };
 
 /* One request at a time; the connection is kept for the next one. */
 struct load_slot {
@@ -42,6 +44,7 @@ struct load {
     struct load_slot *slots;
     int *idle; /* stack of the numbers of those without a request */
     int n_slots, n_idle;
+    struct bench_bodies bodies; /* of the next requests */
     int64_t n_sent;
     double next_s; /* open loop: when the next request arrives, from the start */
     int64_t start_us, end_us;
@@ -108,28 +111,6 @@ static size_t slot_write(char *bytes, size_t size, size_t count, void *context)
 
 /* ---- sending ---- */
 
-static int slot_request(struct load_slot *s, struct err *err)
-{
-    const struct bench_load_plan *p = s->load->plan;
-    json_t *prompt = bench_workload_prompt(&p->work, s->number);
-    if (prompt && p->is_chat)
-        prompt = json_pack("[{s:s,s:o}]", "role", "user", "content", prompt);
-    json_t *request = json_pack(
-        "{s:o,s:I,s:b,s:f,s:b,s:{s:b}}", p->is_chat ? "messages" : "prompt", prompt, "max_tokens",
-        (json_int_t)bench_workload_output(&p->work, s->number), "ignore_eos", 1, "temperature", 0.0,
-        "stream", 1, "stream_options", "include_usage", 1);
-    int rc = request ? 0 : -1;
-    if (rc == 0 && p->model)
-        rc = json_object_set_new(request, "model", json_string(p->model));
-    /* A token whose text is not complete yet makes no event without it. A server that is sent texts
-     * may be one that does not know the field. */
-    if (rc == 0 && !p->work.is_text)
-        rc = json_object_set_new(request, "return_token_ids", json_true());
-    s->body = rc == 0 ? json_dumps(request, JSON_COMPACT) : NULL;
-    json_decref(request);
-    return s->body ? 0 : err_set(err, ERR_MEMORY, "no memory for a prompt");
-}
-
 static int slot_open(struct load_slot *s, struct err *err)
 {
     s->curl = curl_easy_init();
@@ -144,10 +125,12 @@ static int slot_open(struct load_slot *s, struct err *err)
     return 0;
 }
 
-static int load_send(struct load *l, int64_t start_us, struct err *err)
+/* Takes the body. */
+static int load_send(struct load *l, char *body, int64_t start_us, struct err *err)
 {
     struct load_slot *s = &l->slots[l->idle[--l->n_idle]];
     s->load = l;
+    s->body = body;
     s->number = l->n_sent++;
     s->last_us = s->n_tokens = 0;
     s->gap_ms.n = 0;
@@ -157,15 +140,20 @@ static int load_send(struct load *l, int64_t start_us, struct err *err)
     sse_reader_reset(&s->events);
     buf_reset(&s->refusal);
     int rc = s->curl ? 0 : slot_open(s, err);
-    if (rc == 0)
-        rc = slot_request(s, err);
     if (rc < 0)
         return rc;
-    /* Making the prompt is not the server's time. */
     s->start_us = start_us ? start_us : clock_now_us();
     curl_easy_setopt(s->curl, CURLOPT_POSTFIELDS, s->body);
     if (curl_multi_add_handle(l->multi, s->curl) != CURLM_OK)
         return err_set(err, ERR_MEMORY, "no memory for a request");
+    return 0;
+}
+
+static int load_perform(struct load *l, struct err *err)
+{
+    int running;
+    if (curl_multi_perform(l->multi, &running) != CURLM_OK)
+        return err_set(err, ERR_INTERNAL, "libcurl cannot go on");
     return 0;
 }
 
@@ -175,8 +163,9 @@ static int load_send_due(struct load *l, int *ret_wait_ms, struct err *err)
     const struct bench_load_plan *p = l->plan;
     int rc = 0;
     *ret_wait_ms = LOOK_EVERY_MS;
-    while (rc == 0 && l->n_idle && l->n_sent < p->requests) {
+    for (int n = 1; rc == 0 && l->n_idle && l->n_sent < p->requests; n++) {
         int64_t arrival_us = 0;
+        char *body;
         if (p->work.rate > 0) {
             arrival_us = l->start_us + (int64_t)(l->next_s * 1e6);
             const int64_t early_us = arrival_us - clock_now_us();
@@ -185,9 +174,18 @@ static int load_send_due(struct load *l, int *ret_wait_ms, struct err *err)
                     *ret_wait_ms = (int)((early_us + 999) / 1000);
                 return 0;
             }
-            l->next_s += bench_workload_gap(&p->work, l->n_sent + 1);
         }
-        rc = load_send(l, arrival_us, err);
+        rc = bench_bodies_take(&l->bodies, &body, err);
+        if (rc == 0 && !body) {
+            *ret_wait_ms = 1;
+            return 0;
+        }
+        if (rc == 0 && p->work.rate > 0)
+            l->next_s += bench_workload_gap(&p->work, l->n_sent + 1);
+        if (rc == 0)
+            rc = load_send(l, body, arrival_us, err);
+        if (rc == 0 && n % SEND_AT_ONCE == 0)
+            rc = load_perform(l, err);
     }
     return rc;
 }
@@ -318,7 +316,8 @@ static void load_say(struct load *l)
 static int load_loop(struct load *l, struct err *err)
 {
     const struct http_client *c = l->plan->client;
-    int rc = 0, running, wait_ms;
+    int rc = 0, wait_ms;
+    bench_bodies_wait(&l->bodies);
     l->start_us = l->end_us = clock_now_us();
     while (rc == 0 && l->result->completed + l->result->failed < l->plan->requests) {
         if (stop_signal_is_raised()) {
@@ -327,8 +326,8 @@ static int load_loop(struct load *l, struct err *err)
             break;
         }
         rc = load_send_due(l, &wait_ms, err);
-        if (rc == 0 && curl_multi_perform(l->multi, &running) != CURLM_OK)
-            rc = err_set(err, ERR_INTERNAL, "libcurl cannot go on");
+        if (rc == 0)
+            rc = load_perform(l, err);
         const int64_t before = l->result->completed + l->result->failed;
         if (rc == 0)
             rc = load_take_finished(l, err);
@@ -387,6 +386,8 @@ static int load_open(struct load *l, struct err *err)
                       p->is_chat ? "chat/completions" : "completions");
     if (rc == 0)
         rc = http_client_headers(p->client, &l->headers, err);
+    if (rc == 0)
+        rc = bench_bodies_open(&l->bodies, p, l->n_slots, err);
     progress_start(&l->progress);
     return rc;
 }
@@ -394,6 +395,7 @@ static int load_open(struct load *l, struct err *err)
 static void load_close(struct load *l)
 {
     progress_end(&l->progress);
+    bench_bodies_close(&l->bodies);
     for (int i = 0; l->slots && i < l->n_slots; i++) {
         struct load_slot *s = &l->slots[i];
         curl_easy_cleanup(s->curl);

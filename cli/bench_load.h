@@ -1,5 +1,5 @@
 /* bench_load.h - runs a load: many requests at once to one server, each answer's events timed as
- * they come (libcurl's multi interface, one thread). */
+ * they come (libcurl's multi interface, in the caller's thread). */
 #ifndef PACELINE_CLI_BENCH_LOAD_H
 #define PACELINE_CLI_BENCH_LOAD_H
 

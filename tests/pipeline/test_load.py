@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import threading
+import time
 
 import pytest
 
@@ -43,7 +44,7 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, answer):
+    def __init__(self, answer, reads):
         self.asked, self.active, self.most = [], 0, 0
         self.lock = threading.Lock()
         server = self
@@ -58,7 +59,8 @@ class Server(http.server.ThreadingHTTPServer):
                 self.send_error(404)
 
             def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                body = json.loads(body) if reads else None
                 with server.lock:
                     number = len(server.asked)
                     server.asked.append((self.path, dict(self.headers), body))
@@ -75,8 +77,8 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def serving(answer):
-    with Server(answer) as server:
+def serving(answer, reads=True):
+    with Server(answer, reads) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield server
@@ -228,6 +230,25 @@ def test_clients_bound_the_arrivals(home):
         report, _ = load(home, "--url", server.url, "--rate", 5000, "--requests", 60, "--clients", 3,
                          "--output-len", 3, "--input-len", 4)
         assert report["completed"] == 60 and server.most <= 3
+
+
+def test_making_prompts_is_not_the_servers_time(home):
+    """One answer comes in even steps while the other client sends long prompts: had they to be made
+    between two reads, steps would pile up and be read at once."""
+    def answer(handler, number, _body):
+        begin(handler)
+        for _ in range(100 if number == 0 else 1):
+            event(handler, {"choices": [{"index": 0, "text": "x"}]})
+            if number == 0:
+                time.sleep(0.01)
+        event(handler, "[DONE]")
+
+    with serving(answer, reads=False) as server:
+        report, _ = load(home, "--url", server.url, "--clients", 2, "--requests", 25,
+                         "--input-len", 400000, "--output-len", 1)
+    assert report["completed"] == 25
+    assert report["inter_token_latency_ms"]["count"] == 99
+    assert report["inter_token_latency_ms"]["p50"] > 5, report
 
 
 # ---- what goes wrong ----
