@@ -13,8 +13,11 @@
 struct up_settings {
     struct cluster_options cluster;
     char *http, *alias, *api_key_file;
-    int64_t context, concurrency, kv_tokens;
+    int64_t context, concurrency, kv_tokens, queue, tenant_requests, request_timeout_s;
+    int prefix_cache; /* index into up_switch */
 };
+
+static const char *const up_switch[] = {"on", "off", NULL};
 
 #define FIELD(name) offsetof(struct up_settings, name)
 
@@ -52,6 +55,37 @@ static const struct conf_option up_options[] = {
      .min = 0,
      .max = 1 << 30,
      .help = "positions that the KV cache holds, of all requests; 0: automatic"},
+    {.name = "prefix-cache",
+     .type = CONF_CHOICE,
+     .offset = FIELD(prefix_cache),
+     .value = "on|off",
+     .initial = "on",
+     .choices = up_switch,
+     .help = "keep the keys and values of prompts for requests that begin alike"},
+    {.name = "queue",
+     .type = CONF_INT,
+     .offset = FIELD(queue),
+     .value = "N",
+     .initial = "256",
+     .min = 0,
+     .max = CLUSTER_QUEUE_MAX,
+     .help = "requests that may wait; past them clients get status 429"},
+    {.name = "tenant-requests",
+     .type = CONF_INT,
+     .offset = FIELD(tenant_requests),
+     .value = "N",
+     .initial = "0",
+     .min = 0,
+     .max = CLUSTER_QUEUE_MAX,
+     .help = "requests of one tenant at once, past them it gets status 429; 0: no limit"},
+    {.name = "request-timeout",
+     .type = CONF_INT,
+     .offset = FIELD(request_timeout_s),
+     .value = "SECONDS",
+     .initial = "0",
+     .min = 0,
+     .max = CLUSTER_TIMEOUT_MAX_S,
+     .help = "a request that takes longer ends with status 504; 0: never"},
     {.name = "api-key-file",
      .type = CONF_STRING,
      .offset = FIELD(api_key_file),
@@ -120,6 +154,10 @@ static int up_run(const struct up_settings *s, const char *model, struct err *er
         settings.context = s->context;
         settings.concurrency = s->concurrency;
         settings.kv_tokens = s->kv_tokens;
+        settings.no_prefix_cache = s->prefix_cache != 0;
+        settings.queue = s->queue;
+        settings.tenant_requests = s->tenant_requests;
+        settings.request_timeout_s = s->request_timeout_s;
         rc = local_cluster_start(&cluster, &settings, err);
     }
     if (rc == 0) {

@@ -29,6 +29,7 @@ struct local_cluster_settings cluster_options_settings(const struct cluster_opti
     return (struct local_cluster_settings){.model = model_path,
                                            .workers = o->workers,
                                            .threads = o->threads,
+                                           .queue = -1, /* none may wait: 0 */
                                            .kv = cluster_options_kv[o->kv],
                                            .cuts = o->cuts,
                                            .verbose = o->verbose};

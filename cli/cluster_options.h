@@ -8,7 +8,7 @@
 
 /* The limits of the coordinator's own settings. */
 enum { CLUSTER_WORKERS_MAX = 256, CLUSTER_CONTEXT_MAX = 1 << 20, CLUSTER_CONCURRENCY_MAX = 1024 };
-enum { CLUSTER_QUEUE_MAX = 100000 };
+enum { CLUSTER_QUEUE_MAX = 100000, CLUSTER_TIMEOUT_MAX_S = 1000000 };
 
 struct cluster_options {
     int64_t workers, threads;

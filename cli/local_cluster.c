@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { STOP_GRACE_MS = 5000, LOOK_EVERY_MS = 50, HEALTH_TIMEOUT_MS = 2000, ARGUMENTS = 40 };
+enum { STOP_GRACE_MS = 5000, LOOK_EVERY_MS = 50, HEALTH_TIMEOUT_MS = 2000, ARGUMENTS = 48 };
 enum { LOG_DAYS = 7 };
 
 struct local_cluster {
@@ -108,6 +108,7 @@ static int cluster_start_coordinator(struct local_cluster *c,
                                      const struct local_cluster_settings *s, struct err *err)
 {
     char workers[24], context[24], concurrency[24], kv_tokens[24], queue[24], connections[24];
+    char tenant_requests[24], timeout[24];
     const char *a[ARGUMENTS] = {NULL};
     int n = 1;
     snprintf(workers, sizeof workers, "%d", c->workers);
@@ -116,6 +117,8 @@ static int cluster_start_coordinator(struct local_cluster *c,
     snprintf(kv_tokens, sizeof kv_tokens, "%" PRId64, s->kv_tokens);
     snprintf(queue, sizeof queue, "%" PRId64, s->queue);
     snprintf(connections, sizeof connections, "%" PRId64, s->connections);
+    snprintf(tenant_requests, sizeof tenant_requests, "%" PRId64, s->tenant_requests);
+    snprintf(timeout, sizeof timeout, "%" PRId64, s->request_timeout_s);
     /* The machine's own coordinator.cfg is not meant for this one. */
     const char *const always[] = {"--config",  "/dev/null",    "--model",
                                   s->model,    "--http",       s->http ? s->http : "127.0.0.1:0",
@@ -123,15 +126,19 @@ static int cluster_start_coordinator(struct local_cluster *c,
                                   workers,     "--ready-file", c->ready_file};
     for (size_t i = 0; i < sizeof always / sizeof *always; i++)
         a[n++] = always[i];
-    const char *const maybe[][2] = {{"--alias", s->alias},
-                                    {"--context", s->context ? context : NULL},
-                                    {"--concurrency", s->concurrency ? concurrency : NULL},
-                                    {"--kv-tokens", s->kv_tokens ? kv_tokens : NULL},
-                                    {"--queue", s->queue ? queue : NULL},
-                                    {"--max-connections", s->connections ? connections : NULL},
-                                    {"--kv", s->kv},
-                                    {"--cuts", s->cuts},
-                                    {"--api-key-file", s->api_key_file}};
+    const char *const maybe[][2] = {
+        {"--alias", s->alias},
+        {"--context", s->context ? context : NULL},
+        {"--concurrency", s->concurrency ? concurrency : NULL},
+        {"--kv-tokens", s->kv_tokens ? kv_tokens : NULL},
+        {"--queue", s->queue >= 0 ? queue : NULL},
+        {"--tenant-requests", s->tenant_requests ? tenant_requests : NULL},
+        {"--request-timeout", s->request_timeout_s ? timeout : NULL},
+        {"--prefix-cache", s->no_prefix_cache ? "off" : NULL},
+        {"--max-connections", s->connections ? connections : NULL},
+        {"--kv", s->kv},
+        {"--cuts", s->cuts},
+        {"--api-key-file", s->api_key_file}};
     for (size_t i = 0; i < sizeof maybe / sizeof *maybe; i++) {
         if (!maybe[i][1])
             continue;

@@ -10,15 +10,18 @@
 #include <stdint.h>
 
 struct local_cluster_settings {
-    const char *model;        /* path of the file */
-    const char *alias;        /* name in the API, or NULL */
-    int64_t workers;          /* 0: as many as the cuts make, or 1 */
-    int64_t threads;          /* of each worker; 0: physical cores / workers */
-    const char *http;         /* "HOST:PORT"; NULL: a free port on loopback */
-    int64_t context;          /* tokens; 0: the coordinator's default */
-    int64_t concurrency;      /* 0: the coordinator's default */
-    int64_t kv_tokens;        /* 0: the coordinator's default */
-    int64_t queue;            /* requests that may wait; 0: the coordinator's default */
+    const char *model;         /* path of the file */
+    const char *alias;         /* name in the API, or NULL */
+    int64_t workers;           /* 0: as many as the cuts make, or 1 */
+    int64_t threads;           /* of each worker; 0: physical cores / workers */
+    const char *http;          /* "HOST:PORT"; NULL: a free port on loopback */
+    int64_t context;           /* tokens; 0: the coordinator's default */
+    int64_t concurrency;       /* 0: the coordinator's default */
+    int64_t kv_tokens;         /* 0: the coordinator's default */
+    int64_t queue;             /* sequences that may wait; -1: the coordinator's default */
+    int64_t tenant_requests;   /* of one tenant at once; 0: no limit */
+    int64_t request_timeout_s; /* 0: never */
+    bool no_prefix_cache;
     int64_t connections;      /* HTTP, at once; 0: the coordinator's default */
     const char *kv, *cuts;    /* or NULL */
     const char *api_key_file; /* or NULL */

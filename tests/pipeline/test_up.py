@@ -66,6 +66,16 @@ def ask(address, method="GET", path="/health", body=None):
     return answer.status, data
 
 
+def begin_stream(address, n):
+    """A stream of n choices of 1000 tokens that has begun: connection, answer."""
+    connection = http.client.HTTPConnection(address, timeout=30)
+    connection.request("POST", "/v1/completions", body=json.dumps(
+        {"prompt": "x", "max_tokens": 1000, "n": n, "stream": True, "ignore_eos": True}))
+    stream = connection.getresponse()
+    assert stream.readline().startswith(b"data: ")
+    return connection, stream
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_up_serves_and_stops(home, number):
     with Up(home, MODEL, "--workers", 2, "--threads", 1, "--http", "127.0.0.1:0") as up:
@@ -124,11 +134,7 @@ def test_sigint_with_a_stream_under_way(home):
     """The stream is told to its end, or broken off within the grace; nothing hangs."""
     with Up(home, MODEL, "--workers", 2, "--http", "127.0.0.1:0") as up:
         address = up.url()
-        connection = http.client.HTTPConnection(address, timeout=30)
-        connection.request("POST", "/v1/completions", body=json.dumps(
-            {"prompt": "x", "max_tokens": 1000, "n": 16, "stream": True, "ignore_eos": True}))
-        stream = connection.getresponse()
-        assert stream.readline().startswith(b"data: ")
+        connection, _ = begin_stream(address, 16)
         began = time.monotonic()
         up.popen.send_signal(signal.SIGINT)
         code, _, err = up.end()
@@ -182,6 +188,25 @@ def test_more_workers_than_layers(home):
         assert cluster["stages"] <= 5 and len(states) == 7
         assert states.count("standby") == 7 - cluster["stages"]
         assert ask(address, "POST", "/v1/completions", {"prompt": "x", "max_tokens": 2})[0] == 200
+        up.popen.terminate()
+        assert up.end()[0] == 0
+
+
+def test_limits_reach_the_coordinator(home):
+    with Up(home, MODEL, "--http", "127.0.0.1:0", "--concurrency", 1, "--queue", 0,
+            "--tenant-requests", 7, "--request-timeout", 60, "--prefix-cache", "off") as up:
+        address = up.url()
+        command = next(c for c in up.processes().values() if "paceline-coordinator" in c)
+        assert "--tenant-requests 7 --request-timeout 60" in command
+        for _ in range(2):  # nothing is kept
+            status, answer = ask(address, "POST", "/v1/completions",
+                                 {"prompt": list(range(1, 130)), "max_tokens": 1})
+            assert status == 200
+            assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
+        connection, _ = begin_stream(address, 1)
+        body = {"prompt": "x", "max_tokens": 2}  # would have to wait
+        assert ask(address, "POST", "/v1/completions", body)[0] == 429
+        connection.close()
         up.popen.terminate()
         assert up.end()[0] == 0
 
