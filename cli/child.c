@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "cli/paths.h"
+#include "cli/stop_signal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -144,7 +145,7 @@ void child_stop_all(struct child *children, int n, int grace_ms)
         if (children[i].pid && !child_has_ended(&children[i]))
             kill(children[i].pid, SIGTERM);
     int64_t end_ms = clock_now_ms() + grace_ms;
-    while (!child_all_ended(children, n) && clock_now_ms() < end_ms)
+    while (!child_all_ended(children, n) && clock_now_ms() < end_ms && !stop_signal_is_repeated())
         usleep(10000);
     for (int i = 0; i < n; i++) {
         if (!children[i].pid || child_has_ended(&children[i]))

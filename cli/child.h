@@ -24,7 +24,8 @@ int child_start(struct child *c, const char *name, const char *const *arguments,
 bool child_has_ended(struct child *c);
 /* Says how it ended, with the last line of its log; returns the code that gives its exit code. */
 int child_report(const struct child *c, struct err *err);
-/* SIGTERM to all, SIGKILL to those that are left after grace_ms; all are gone afterwards. */
+/* SIGTERM to all, SIGKILL to those that are left after grace_ms, or when a stop signal is repeated;
+ * all are gone afterwards. */
 void child_stop_all(struct child *children, int n, int grace_ms);
 void child_clear(struct child *c);
 

@@ -102,10 +102,12 @@ static const struct conf_option up_options[] = {
 static const struct conf_program up_program = {
     .name = "paceline up",
     .synopsis = "[OPTION...] [MODEL]",
-    .summary = "Starts a coordinator and workers on this machine and serves MODEL: a GGUF file or "
-               "a name of the\ncatalogue, which is fetched if it is missing (default: the "
-               "catalogue's first). Prints one line\nthat begins with \"ready\" when it serves; "
-               "Ctrl-C stops everything.",
+    .summary =
+        "Starts a coordinator and workers on this machine and serves MODEL: a GGUF file or "
+        "a name of the\ncatalogue, which is fetched if it is missing (default: the "
+        "catalogue's first). Prints one line\nthat begins with \"ready\" when it serves; "
+        "Ctrl-C stops everything when the requests\nthat run are finished; a second one stops "
+        "at once.",
     .epilogue = "Example:\n  paceline up qwen2.5-coder-0.5b --workers 2",
     .file = VERB_CONFIG_FILE,
     .group = "up",
@@ -168,6 +170,8 @@ static int up_run(const struct up_settings *s, const char *model, struct err *er
         fflush(stdout);
         rc = up_wait(cluster, err);
     }
+    if (rc == 0)
+        rc = local_cluster_drain(cluster, err);
     local_cluster_stop(cluster);
     free(path);
     return rc == ERR_CANCELLED ? 0 : rc;

@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 enum { STOP_GRACE_MS = 5000, LOOK_EVERY_MS = 50, HEALTH_TIMEOUT_MS = 2000, ARGUMENTS = 48 };
-enum { LOG_DAYS = 7 };
+enum { LOG_DAYS = 7, DRAIN_QUIET_MS = 300 };
 
 struct local_cluster {
     struct child *children; /* [0] is the coordinator */
@@ -305,9 +305,10 @@ int local_cluster_threads(const struct local_cluster *c)
     return c->threads;
 }
 
-int local_cluster_check(struct local_cluster *c, struct err *err)
+/* 0: all children from that one on run. */
+static int cluster_check_from(struct local_cluster *c, int first, struct err *err)
 {
-    for (int i = 0; i < c->n_children; i++) {
+    for (int i = first; i < c->n_children; i++) {
         if (!child_has_ended(&c->children[i]))
             continue;
         c->failed = true;
@@ -316,12 +317,39 @@ int local_cluster_check(struct local_cluster *c, struct err *err)
     return 0;
 }
 
+int local_cluster_check(struct local_cluster *c, struct err *err)
+{
+    return cluster_check_from(c, 0, err);
+}
+
+int local_cluster_drain(struct local_cluster *c, struct err *err)
+{
+    struct child *coordinator = &c->children[0];
+    int64_t say_ms = clock_now_ms() + DRAIN_QUIET_MS; /* mostly nothing runs */
+    kill(coordinator->pid, SIGTERM);
+    int rc = 0;
+    while (rc == 0 && !child_has_ended(coordinator) && !stop_signal_is_repeated()) {
+        if (!c->quiet && clock_now_ms() >= say_ms)
+            progress_say(&c->progress, "stopping: requests that run are finished first; Ctrl-C "
+                                       "once more stops at once");
+        usleep(LOOK_EVERY_MS * 1000);
+        rc = cluster_check_from(c, 1, err);
+    }
+    progress_end(&c->progress);
+    if (rc == 0 && coordinator->ended && coordinator->status != 0)
+        rc = cluster_check_from(c, 0, err);
+    return rc;
+}
+
 void local_cluster_stop(struct local_cluster *c)
 {
     if (!c)
         return;
-    if (c->children)
-        child_stop_all(c->children, c->n_children, STOP_GRACE_MS);
+    /* With a worker that goes first, the coordinator would look for another plan. */
+    if (c->n_children)
+        child_stop_all(c->children, 1, STOP_GRACE_MS);
+    if (c->n_children > 1)
+        child_stop_all(c->children + 1, c->n_children - 1, STOP_GRACE_MS);
     for (int i = 0; i < c->n_children; i++)
         child_clear(&c->children[i]);
     free(c->children);

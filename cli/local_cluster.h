@@ -42,7 +42,11 @@ int local_cluster_check(struct local_cluster *c, struct err *err);
 /* What the progress display says while an answer is awaited; "" ends it. */
 void local_cluster_say(struct local_cluster *c, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-/* Stops everything and frees. The logs stay if a program failed. NULL is fine. */
+/* Ends the coordinator in order: it finishes the requests that run, while the workers stay. Returns
+ * when it has ended, or a stop signal is repeated; then local_cluster_stop ends what is left. */
+int local_cluster_drain(struct local_cluster *c, struct err *err);
+/* Stops everything, the coordinator first, and frees. The logs stay if a program failed. NULL is
+ * fine. */
 void local_cluster_stop(struct local_cluster *c);
 
 #endif

@@ -7,6 +7,9 @@
 
 void stop_signal_install(void);
 bool stop_signal_is_raised(void);
+/* The same one came twice: whoever waits for an orderly end waits no longer. One of each does not
+ * count: Ctrl-C reaches a script and what it started, and the script passes it on as SIGTERM. */
+bool stop_signal_is_repeated(void);
 /* Forgets a SIGINT: the chat stops an answer with it. SIGTERM is never forgotten. */
 void stop_signal_forget(void);
 

@@ -79,6 +79,53 @@ def test_up_is_ready_and_stops_everything(stage, number):
     assert list((stage.home / "logs").iterdir()) == []
 
 
+def wait_for_line(stream, words):
+    while True:
+        line = stream.readline()
+        assert line, "the end came before: " + words
+        if words in line:
+            return
+
+
+def test_up_waits_for_the_coordinator_and_then_stops_the_workers(stage):
+    stage.model.write_text('{"drain": 6}')  # more than the grace of an end in disorder
+    p, _ = stage.up("--workers", "2")
+    pids = children(p.pid)
+    p.send_signal(signal.SIGINT)
+    p.send_signal(signal.SIGTERM)  # as deploy/quickstart passes it on
+    wait_for_line(p.stderr, "stopping: requests that run are finished first")
+    time.sleep(5)
+    assert all(map(alive, pids))
+    _, errors = p.communicate(timeout=10)
+    assert p.returncode == 0, errors
+    wait_dead(pids, 0)
+
+
+def test_a_second_ctrl_c_stops_at_once(stage):
+    stage.model.write_text('{"drain": 60}')
+    p, _ = stage.up("--workers", "2", FAKE_WORKER='{"worker-2": {"stubborn": true}}')
+    pids = children(p.pid)
+    p.send_signal(signal.SIGINT)
+    wait_for_line(p.stderr, "Ctrl-C once more stops at once")
+    began = time.monotonic()
+    p.send_signal(signal.SIGINT)
+    _, errors = p.communicate(timeout=10)
+    assert p.returncode == 0 and time.monotonic() - began < 2, errors
+    wait_dead(pids, 0)
+
+
+def test_a_worker_that_dies_ends_the_waiting(stage):
+    stage.model.write_text('{"drain": 60}')
+    p, _ = stage.up("--workers", "2")
+    pids, began = children(p.pid), time.monotonic()
+    p.terminate()
+    wait_for_line(p.stderr, "stopping")
+    os.kill(max(pids), signal.SIGKILL)
+    _, errors = p.communicate(timeout=10)
+    assert p.returncode == 1 and "worker-2 was killed by signal 9" in errors
+    wait_dead(pids, 0)
+
+
 def test_up_killed_takes_its_children_along(stage):
     p, _ = stage.up("--workers", "2")
     pids = children(p.pid)
