@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <libconfig.h>
+#include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -535,6 +536,20 @@ int conf_check_endpoint(const char *text, struct err *err)
     char host[256];
     int port;
     return conf_endpoint(text, host, &port, err);
+}
+
+int conf_check_numeric(const char *text, struct err *err)
+{
+    const struct addrinfo hints = {.ai_flags = AI_NUMERICHOST};
+    struct addrinfo *found = NULL;
+    char host[256];
+    int port, rc = conf_endpoint(text, host, &port, err);
+    if (rc != 0 || !strcmp(host, "localhost"))
+        return rc;
+    if (getaddrinfo(host, NULL, &hints, &found) != 0)
+        return err_set(err, ERR_USAGE, "'%.80s' is not a numeric address and a port", text);
+    freeaddrinfo(found);
+    return 0;
 }
 
 bool conf_host_is_loopback(const char *host)

@@ -66,6 +66,8 @@ void conf_clear(const struct conf_program *program, void *settings);
 int conf_endpoint(const char *text, char *ret_host, int *ret_port, struct err *err);
 /* The same as a check of an option. */
 int conf_check_endpoint(const char *text, struct err *err);
+/* The same for an address to listen at: a numeric one, or localhost. */
+int conf_check_numeric(const char *text, struct err *err);
 /* true for 127.0.0.0/8, ::1 and "localhost" */
 bool conf_host_is_loopback(const char *host);
 

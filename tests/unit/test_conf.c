@@ -334,6 +334,13 @@ static void test_endpoints(void **state)
         assert_int_equal(conf_endpoint(wrong[i], host, &port, &err), ERR_USAGE);
     assert_int_equal(conf_endpoint(longest, host, &port, &err), ERR_USAGE);
 
+    static const char *const numeric[] = {"127.0.0.1:0", "0.0.0.0:80", "[::]:1", "localhost:9"};
+    static const char *const named[] = {"foo:80", "localhost.:80", "1.2.3.4.5:6", "[::x]:1", "::1"};
+    for (size_t i = 0; i < sizeof numeric / sizeof *numeric; i++)
+        assert_int_equal(conf_check_numeric(numeric[i], &err), 0);
+    for (size_t i = 0; i < sizeof named / sizeof *named; i++)
+        assert_int_equal(conf_check_numeric(named[i], &err), ERR_USAGE);
+
     assert_true(conf_host_is_loopback("127.0.0.1"));
     assert_true(conf_host_is_loopback("127.9.9.9"));
     assert_true(conf_host_is_loopback("::1"));
