@@ -124,9 +124,9 @@ int child_report(const struct child *c, struct err *err)
                        line);
     int status = WEXITSTATUS(c->status);
     char log[160] = "";
-    if (c->log)
-        snprintf(log, sizeof log, " (its log: %.140s)", c->log);
     int code = status >= 1 && status <= 5 ? codes[status] : ERR_IO;
+    if (c->log && code != ERR_CONFIG) /* the log holds no more than that sentence */
+        snprintf(log, sizeof log, " (its log: %.140s)", c->log);
     return err_set(err, code, "%s ended with exit code %d%s%s%s", c->name, status,
                    *line ? ": " : "", line, log);
 }

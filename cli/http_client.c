@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HTTP_CONNECT_MS = 5000, HTTP_BODY_LIMIT = 1 << 28 };
+enum { HTTP_CONNECT_MS = 5000, HTTP_BODY_LIMIT = 1 << 28, KEY_FILE_LIMIT = 1 << 22 };
 
 struct exchange {
     const struct http_client *client;
@@ -20,6 +20,28 @@ struct exchange {
     struct err *err;
 };
 
+int http_client_read_key(const char *key_file, char **ret_key, struct err *err)
+{
+    static const char *const blank = " \t\r\n";
+    char *text;
+    size_t bytes;
+    int rc = verb_read_file(key_file, KEY_FILE_LIMIT, &text, &bytes, err);
+    if (rc < 0) {
+        err_prefix(err, "--api-key-file");
+        return err->code = ERR_CONFIG;
+    }
+    const char *key = text + strspn(text, blank);
+    while (*key == '#') {
+        key += strcspn(key, "\n");
+        key += strspn(key, blank);
+    }
+    size_t length = strcspn(key, blank);
+    memmove(text, key, length);
+    text[length] = '\0';
+    *ret_key = text;
+    return 0;
+}
+
 int http_client_init(struct http_client *c, const char *base, const char *key_file, struct err *err)
 {
     *c = (struct http_client){0};
@@ -29,12 +51,8 @@ int http_client_init(struct http_client *c, const char *base, const char *key_fi
         c->base[--length] = '\0';
     if (length > 3 && !strcmp(c->base + length - 3, "/v1"))
         c->base[length - 3] = '\0';
-    if (rc == 0 && key_file) {
-        size_t bytes;
-        rc = verb_read_file(key_file, 65536, &c->key, &bytes, err);
-        if (rc == 0)
-            c->key[strcspn(c->key, "\r\n")] = '\0';
-    }
+    if (rc == 0 && key_file)
+        rc = http_client_read_key(key_file, &c->key, err);
     if (rc < 0)
         http_client_clear(c);
     return rc;

@@ -21,11 +21,13 @@ struct http_client {
     void *watch_context;
 };
 
-/* base with or without a final slash or "/v1". key_file: its first line is the API key; may be
- * NULL. */
+/* base with or without a final slash or "/v1". key_file: see below; may be NULL. */
 int http_client_init(struct http_client *c, const char *base, const char *key_file,
                      struct err *err);
 void http_client_clear(struct http_client *c);
+/* The first key of a file that --api-key-file names: a server's own file will do, whose lines are
+ * KEY [TENANT [WEIGHT]] and comments. *ret_key: malloc'd. */
+int http_client_read_key(const char *key_file, char **ret_key, struct err *err);
 
 /* GET, without waiting longer than timeout_ms (0: no limit). ret_body NULL: not wanted. */
 int http_client_get(const struct http_client *c, const char *path, long timeout_ms,

@@ -269,6 +269,12 @@ int local_cluster_start(struct local_cluster **ret_cluster, const struct local_c
     progress_start(&c->progress);
     c->children = calloc((size_t)c->workers + 1, sizeof *c->children);
     int rc = c->children ? 0 : err_set(err, ERR_MEMORY, "no memory for a cluster");
+    if (rc == 0 && s->api_key_file) { /* before anything runs: the option is named here */
+        char *key;
+        rc = http_client_read_key(s->api_key_file, &key, err);
+        if (rc == 0)
+            free(key);
+    }
     if (rc == 0)
         rc = cluster_make_folder(c, err);
     if (rc == 0)
@@ -311,8 +317,9 @@ static int cluster_check_from(struct local_cluster *c, int first, struct err *er
     for (int i = first; i < c->n_children; i++) {
         if (!child_has_ended(&c->children[i]))
             continue;
-        c->failed = true;
-        return child_report(&c->children[i], err);
+        int rc = child_report(&c->children[i], err);
+        c->failed = c->failed || rc != ERR_CONFIG;
+        return rc;
     }
     return 0;
 }

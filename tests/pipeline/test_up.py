@@ -173,6 +173,8 @@ def test_wrong_models_and_settings(home, tmp_path):
     foreign.write_bytes(b"not a model" * 100)
     cases = [((foreign,), 3, "foreign.gguf"), (("/nowhere.gguf",), 3, "/nowhere.gguf"),
              ((MODEL, "--http", "0.0.0.0:0"), 2, "--api-key-file"),
+             ((MODEL, "--http", "foo:80"), 1, "'foo:80' is not a numeric address and a port"),
+             ((MODEL, "--api-key-file", "/none"), 2, "--api-key-file: /none: No such file"),
              ((MODEL, "--workers", "0x"), 1, "workers"),
              ((MODEL, "--context", "5000"), 2, "1024"),
              ((MODEL, "--cuts", "9"), 2, "cut")]
@@ -182,6 +184,11 @@ def test_wrong_models_and_settings(home, tmp_path):
             code, out, err = up.end()
         assert code == expected and out == "", f"{options}: {code} {err}"
         assert word in the_sentence(err), err
+        # What is wrong with a setting stands in the sentence; a log of it would be in the way.
+        folder = pathlib.Path(home) / "logs" / str(up.popen.pid)
+        is_kept = word == "foreign.gguf"
+        assert folder.exists() == is_kept, options
+        assert (f"(its log: {folder}/coordinator.log)" in err) == is_kept, err
 
 
 def test_more_workers_than_layers(home):
@@ -218,10 +225,12 @@ def test_limits_reach_the_coordinator(home):
 
 def test_keys_from_a_file(home, tmp_path):
     keys = tmp_path / "keys"
-    keys.write_text("secret\n")
+    keys.write_text("# ours\n\nsecret theirs 2\n")
     keys.chmod(0o600)
-    with Up(home, MODEL, "--http", "127.0.0.1:0", "--api-key-file", keys) as up:
-        address = up.url()
+    with Up(home, MODEL, "--http", "127.0.0.1:0", "--api-key-file", keys, "--alias", "x") as up:
+        line = up.ready_line()
+        assert " model=x " in line  # asked with the key
+        address = line.split()[1].removeprefix("http://")
         assert ask(address, path="/v1/models")[0] == 401
         code, out, err = run("paceline", "chat", "--url", f"http://{address}", "--api-key-file",
                              keys, "--max-tokens", 3, "Hello!", home=home)
