@@ -210,6 +210,44 @@ static int cluster_wait_bound(struct local_cluster *c, const char *key_file, str
     return rc;
 }
 
+/* While it starts: what /health says, but where it speaks to people who start workers by hand. */
+static void cluster_explain(struct local_cluster *c, const char *reason, char *ret_text,
+                            size_t size)
+{
+    struct err ignored;
+    json_t *state = NULL, *worker;
+    int64_t done = 0, total = 0;
+    size_t i, joined = 0;
+    int loading = 0, serving = 0, silent = 0;
+    if (http_client_get(&c->client, "/cluster", HEALTH_TIMEOUT_MS, &state, &ignored) == 0)
+        joined = json_array_size(json_object_get(state, "workers"));
+    json_array_foreach(json_object_get(state, "workers"), i, worker)
+    {
+        const char *text = json_string_value(json_object_get(worker, "state"));
+        const bool is_loading = text && !strcmp(text, "loading");
+        const bool is_serving = text && !strcmp(text, "serving");
+        const int64_t bytes = json_integer_value(json_object_get(worker, "load_total"));
+        loading += is_loading;
+        serving += is_serving;
+        silent += is_loading && !bytes;
+        total += bytes;
+        done += is_serving ? bytes : json_integer_value(json_object_get(worker, "load_done"));
+    }
+    char amount[64] = "";
+    if (!silent) /* else the sum would grow as they say how much they have to read */
+        snprintf(amount, sizeof amount, ", %.0f of %.0f MB done", (double)done / 1e6,
+                 (double)total / 1e6);
+    if (state && joined < (size_t)c->workers)
+        snprintf(ret_text, size, "starting: %zu of %d worker%s joined", joined, c->workers,
+                 c->workers == 1 ? " has" : "s have");
+    else if (loading)
+        snprintf(ret_text, size, "starting: %d worker%s loading weights%s", loading + serving,
+                 loading + serving == 1 ? " is" : "s are", amount);
+    else
+        snprintf(ret_text, size, "starting: %.380s", reason);
+    json_decref(state);
+}
+
 static int cluster_wait_healthy(struct local_cluster *c, struct err *err)
 {
     int rc;
@@ -220,7 +258,7 @@ static int cluster_wait_healthy(struct local_cluster *c, struct err *err)
             return 0;
         char what[400];
         if (rc == ERR_UNAVAILABLE)
-            snprintf(what, sizeof what, "starting: %.380s", reason.text);
+            cluster_explain(c, reason.text, what, sizeof what);
         else
             snprintf(what, sizeof what, "starting: waiting for the coordinator to answer");
         rc = cluster_wait(c, what, err);

@@ -179,6 +179,25 @@ def test_progress_every_second(stage):
     assert line and 3 <= errors.count("waiting for workers") <= 6
 
 
+def test_progress_tells_who_is_there_and_what_is_loaded(stage):
+    one = {"state": "loading", "load_done": 1e6, "load_total": 90e6}
+    workers = [[{"state": "joined"}], [one, one | {"load_total": 0}],
+               [{"state": "serving", "load_total": 10000000}, {k: int(v) if k != "state" else v
+                                                              for k, v in one.items()}],
+               [{"state": "standby"}] * 2]
+    stage.model.write_text(json.dumps({
+        "health_after": 6, "workers": [[0, []]] + [[1.2 + i, w] for i, w in enumerate(workers)]}))
+    p, line = stage.up("--workers", "2")
+    p.terminate()
+    _, errors = p.communicate(timeout=10)
+    said = list(dict.fromkeys(re.sub(r" \(\d+ s\)", "", x) for x in errors.splitlines()))
+    assert line and said[1:] == ["starting: 0 of 2 workers have joined",
+                                 "starting: 1 of 2 workers have joined",
+                                 "starting: 2 workers are loading weights",
+                                 "starting: 2 workers are loading weights, 11 of 100 MB done",
+                                 "starting: waiting for workers"], errors
+
+
 def test_missing_programs(stage):
     (stage.bin / "paceline-worker").unlink()
     result = stage.run("up", stage.model, "--http", "127.0.0.1:0")
