@@ -16,6 +16,9 @@ static double report_rate(int64_t count, double seconds)
 
 static json_t *report_summary(const struct bench_summary *s)
 {
+    if (!s->n) /* 0 would be a measured time */
+        return json_pack("{s:i,s:n,s:n,s:n,s:n,s:n,s:n}", "count", 0, "mean", "min", "p50", "p95",
+                         "p99", "max");
     return json_pack("{s:I,s:f,s:f,s:f,s:f,s:f,s:f}", "count", (json_int_t)s->n, "mean",
                      report_round(s->mean), "min", report_round(s->min), "p50",
                      report_round(s->p50), "p95", report_round(s->p95), "p99", report_round(s->p99),
@@ -87,13 +90,17 @@ static void report_text(const struct bench_load_plan *p, const struct bench_load
     if (r->cached_tokens >= 0)
         printf(" (%" PRId64 " cached)", r->cached_tokens);
     printf(", %" PRId64 " of answers\n", r->output_tokens);
+    printf("prompts, lengths and arrivals are those of --seed %" PRIu64 "\n", p->work.seed);
     printf("%.2f output tokens/s, %.2f total tokens/s, %.3f requests/s\n",
            report_rate(r->output_tokens, r->seconds), report_rate(total, r->seconds),
            report_rate(r->completed, r->seconds));
     printf("%-22s %10s %10s %10s %10s\n", "milliseconds", "mean", "p50", "p95", "p99");
     for (int i = 0; i < 3; i++)
-        printf("%-22s %10.2f %10.2f %10.2f %10.2f\n", names[i], ms[i].mean, ms[i].p50, ms[i].p95,
-               ms[i].p99);
+        if (!ms[i].n)
+            printf("%-22s %10s %10s %10s %10s\n", names[i], "-", "-", "-", "-");
+        else
+            printf("%-22s %10.2f %10.2f %10.2f %10.2f\n", names[i], ms[i].mean, ms[i].p50,
+                   ms[i].p95, ms[i].p99);
 }
 
 int bench_load_report_print(const struct bench_load_plan *p, struct bench_load_result *r,

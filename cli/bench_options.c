@@ -107,10 +107,10 @@ static const struct conf_option bench_options[] = {
      .type = CONF_INT,
      .offset = FIELD(seed),
      .value = "N",
-     .initial = "1",
-     .min = 0,
+     .initial = "-1",
+     .min = -1,
      .max = 9007199254740992.0,
-     .help = "load: of prompts, lengths and arrivals"},
+     .help = "load: of prompts, lengths and arrivals; -1: random"},
     {.name = "text",
      .type = CONF_FLAG,
      .offset = FIELD(text),
@@ -166,8 +166,47 @@ const struct conf_program bench_options_program = {
     .max_positionals = 1,
 };
 
-bool bench_options_is_load(const struct bench_settings *s)
+struct bench_given {
+    const char *name;
+    bool is_given;
+};
+
+static const char *bench_first_given(const struct bench_given *options, size_t n)
 {
-    return s->url || s->clients || s->requests || s->input_len || s->output_len || s->rate > 0 ||
-           s->shared_prefix || s->text || s->chat;
+    for (size_t i = 0; i < n; i++)
+        if (options[i].is_given)
+            return options[i].name;
+    return NULL;
+}
+
+const char *bench_options_load(const struct bench_settings *s)
+{
+    const struct bench_given options[] = {{"url", s->url},
+                                          {"clients", s->clients},
+                                          {"requests", s->requests},
+                                          {"input-len", s->input_len},
+                                          {"output-len", s->output_len},
+                                          {"rate", s->rate > 0},
+                                          {"shared-prefix", s->shared_prefix},
+                                          {"text", s->text},
+                                          {"chat", s->chat}};
+    return bench_first_given(options, sizeof options / sizeof *options);
+}
+
+int bench_options_check(const struct bench_settings *s, const struct bench_settings *said,
+                        struct err *err)
+{
+    const struct bench_given options[] = {{"prompt", said->prompts},
+                                          {"generate", said->generate},
+                                          {"depth", said->depths},
+                                          {"streams", said->streams},
+                                          {"runs", said->runs}};
+    const char *of_cases = bench_first_given(options, sizeof options / sizeof *options);
+    const char *of_load = bench_options_load(s);
+    if (!of_cases || !of_load)
+        return 0;
+    return err_set_param(err, ERR_USAGE, of_cases,
+                         "--%s is of the measurements without a load, and --%s begins one; leave "
+                         "one of the two out",
+                         of_cases, of_load);
 }

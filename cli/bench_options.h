@@ -19,7 +19,11 @@ struct bench_settings {
 
 extern const struct conf_program bench_options_program;
 
-/* Any option that only a load has was given. */
-bool bench_options_is_load(const struct bench_settings *s);
+/* The first option that was given and that only a load has; NULL: none, no load is wanted. */
+const char *bench_options_load(const struct bench_settings *s);
+/* Refuses options of cases beside those of a load. said: what stands on the command line; a file
+ * may hold both kinds. */
+int bench_options_check(const struct bench_settings *s, const struct bench_settings *said,
+                        struct err *err);
 
 #endif

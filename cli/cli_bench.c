@@ -12,8 +12,11 @@
 #include "model/weight_file.h"
 
 #include <curl/curl.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
 
 static int bench_vocabulary(const char *path, int64_t *ret_count, struct err *err)
 {
@@ -65,6 +68,16 @@ static int bench_cases(const struct bench_settings *s, const char *model, struct
 enum { LOAD_KV_TOKENS = 1 << 16, LOAD_OPEN_CONCURRENCY = 16, LOAD_VOCABULARY = 30000 };
 enum { LOAD_ASK_MS = 5000, LOAD_TEMPLATE_TOKENS = 64, LOAD_BLOCK_TOKENS = 64 };
 
+/* Short enough to be typed again. */
+static int load_seed(int64_t given, uint64_t *ret_seed, struct err *err)
+{
+    uint32_t random;
+    if (given < 0 && getrandom(&random, sizeof random, 0) != sizeof random)
+        return err_set(err, ERR_IO, "no random number for a seed: %s", strerror(errno));
+    *ret_seed = given < 0 ? random : (uint64_t)given;
+    return 0;
+}
+
 static int load_plan(const struct bench_settings *s, struct bench_load_plan *ret_plan,
                      struct err *err)
 {
@@ -81,12 +94,18 @@ static int load_plan(const struct bench_settings *s, struct bench_load_plan *ret
                  .prefixes = s->prefixes,
                  .vocabulary = LOAD_VOCABULARY,
                  .rate = s->rate,
-                 .seed = (uint64_t)s->seed,
                  .is_text = s->text || s->chat},
     };
     int rc = bench_range_read(s->input_len ? s->input_len : "128", &ret_plan->work.input, err);
     if (rc == 0)
         rc = bench_range_read(s->output_len ? s->output_len : "128", &ret_plan->work.output, err);
+    if (rc == 0)
+        rc = load_seed(s->seed, &ret_plan->work.seed, err);
+    if (rc == 0 && s->shared_prefix > ret_plan->work.input.min)
+        rc = err_set_param(err, ERR_USAGE, "shared-prefix",
+                           "--shared-prefix %" PRId64 " does not fit into prompts of %" PRId64
+                           " tokens; --input-len makes them longer",
+                           s->shared_prefix, ret_plan->work.input.min);
     return rc;
 }
 
@@ -194,29 +213,37 @@ static int bench_load(const struct bench_settings *s, const char *model, struct 
     return rc;
 }
 
-static int bench_run(const struct bench_settings *s, const char *model, struct err *err)
+static int bench_run(const struct bench_settings *s, const struct bench_settings *said,
+                     const char *model, struct err *err)
 {
     if (s->url && model)
         return err_set(err, ERR_USAGE,
                        "--url is for a server that runs, MODEL starts one; give one of the two");
     if (!s->url && !model)
         return err_set(err, ERR_USAGE, "there is no MODEL; see paceline bench --help");
-    return bench_options_is_load(s) ? bench_load(s, model, err) : bench_cases(s, model, err);
+    int rc = bench_options_check(s, said, err);
+    if (rc != 0)
+        return rc;
+    return bench_options_load(s) ? bench_load(s, model, err) : bench_cases(s, model, err);
 }
 
 int cli_bench(int argc, char **argv)
 {
-    struct bench_settings s = {0};
+    struct bench_settings s = {0}, said = {0};
     struct err err = {0};
     const char *model = NULL;
     enum conf_outcome outcome = CONF_EXIT;
     int n = 0, rc = conf_read(&bench_options_program, &s, argc, argv, &model, &n, &outcome, &err);
-    if (rc == 0 && outcome == CONF_RUN) {
+    const bool runs = rc == 0 && outcome == CONF_RUN;
+    if (runs)
+        rc = verb_read_command_line(&bench_options_program, &said, argc, argv, &err);
+    if (runs && rc == 0) {
         stop_signal_install();
         curl_global_init(CURL_GLOBAL_DEFAULT);
-        rc = bench_run(&s, model, &err);
+        rc = bench_run(&s, &said, model, &err);
         curl_global_cleanup();
     }
+    conf_clear(&bench_options_program, &said);
     conf_clear(&bench_options_program, &s);
     return rc < 0 ? verb_fail(&err) : 0;
 }

@@ -214,24 +214,11 @@ static int chat_once(struct conversation *talk, const char *prompt, struct err *
     return rc;
 }
 
-/* What stands on the command line wins over environment and file: the same options are read again,
- * with nothing but the command line to take them from. */
+/* What stands on the command line wins over environment and file. */
 static int chat_choose_server(struct chat_settings *s, int argc, char **argv, struct err *err)
 {
-    struct conf_option options[sizeof chat_options / sizeof *chat_options];
-    memcpy(options, chat_options, sizeof options);
-    for (size_t i = 0; i < chat_program.n_options; i++) {
-        options[i].initial = NULL;
-        options[i].command_line_only = true;
-    }
-    struct conf_program program = chat_program;
-    program.options = options;
-    program.file = NULL;
-    program.group = ""; /* none of the file that --config names */
     struct chat_settings said = {0};
-    const char *prompt;
-    enum conf_outcome outcome;
-    int n, rc = conf_read(&program, &said, argc, argv, &prompt, &n, &outcome, err);
+    int rc = verb_read_command_line(&chat_program, &said, argc, argv, err);
     if (rc == 0 && said.url && said.model)
         rc = err_set(err, ERR_USAGE,
                      "--url is for a server that runs, --model starts one; "
@@ -240,7 +227,7 @@ static int chat_choose_server(struct chat_settings *s, int argc, char **argv, st
         free(s->model);
         s->model = NULL;
     }
-    conf_clear(&program, &said);
+    conf_clear(&chat_program, &said);
     return rc;
 }
 

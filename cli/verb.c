@@ -19,6 +19,31 @@ int verb_fail(const struct err *err)
     return err_exit_code(err->code);
 }
 
+int verb_read_command_line(const struct conf_program *program, void *settings, int argc,
+                           char **argv, struct err *err)
+{
+    struct conf_option *options = calloc(program->n_options, sizeof *options);
+    const char **positionals = calloc((size_t)program->max_positionals + 1, sizeof *positionals);
+    int n, rc = 0;
+    if (!options || !positionals)
+        rc = err_set(err, ERR_MEMORY, "no memory for the options");
+    for (size_t i = 0; rc == 0 && i < program->n_options; i++) {
+        options[i] = program->options[i];
+        options[i].initial = NULL;
+        options[i].command_line_only = true;
+    }
+    struct conf_program alone = *program;
+    alone.options = options;
+    alone.file = NULL;
+    alone.group = ""; /* none of the file that --config names */
+    enum conf_outcome outcome;
+    if (rc == 0)
+        rc = conf_read(&alone, settings, argc, argv, positionals, &n, &outcome, err);
+    free(positionals);
+    free(options);
+    return rc;
+}
+
 /* One number from a file of /sys, or -1. */
 static long verb_topology(int cpu, const char *name)
 {

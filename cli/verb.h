@@ -11,6 +11,11 @@ extern const char *const verb_groups[];
 
 /* Prints "paceline: sentence" and returns the exit code that belongs to it. */
 int verb_fail(const struct err *err);
+/* Reads into `settings` (zeroed by the caller) what stands on the command line alone, without
+ * defaults, environment and file; after a conf_read() of the same that said CONF_RUN. conf_clear()
+ * it on success and failure alike. */
+int verb_read_command_line(const struct conf_program *program, void *settings, int argc,
+                           char **argv, struct err *err);
 /* A whole number of physical cores that this process may use, at least 1. */
 int verb_physical_cores(void);
 /* Reads all of a file (or standard input, for "-") that is at most `limit` bytes long. *ret_text:

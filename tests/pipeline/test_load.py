@@ -33,6 +33,9 @@ def load(home, *options, code=0, **how):
     for name in LATENCIES:
         s = report[name]
         assert set(s) == {"count", "mean", "min", "p50", "p95", "p99", "max"}
+        if not s["count"]:
+            assert set(s.values()) == {0, None}
+            continue
         assert 0 <= s["min"] <= s["p50"] <= s["p95"] <= s["p99"] <= s["max"]
         assert s["min"] <= s["mean"] <= s["max"]
     return report, err
@@ -119,7 +122,7 @@ def refuse(handler, status):
 
 def test_closed_loop(home):
     report, err = load(home, MODEL, "--clients", 4, "--requests", 30, "--input-len", "20-40",
-                       "--output-len", 12, "--workers", 2, "--threads", 1)
+                       "--output-len", 12, "--seed", 1, "--workers", 2, "--threads", 1)
     assert report["workload"] == {
         "loop": "closed", "prompts": "ids", "clients": 4, "requests": 30,
         "arrivals_per_second": 0.0, "input_len": [20, 40], "output_len": [12, 12],
@@ -177,6 +180,41 @@ def test_shared_prefix(home):
     assert report["prompt_tokens"] == 12 * 200
 
 
+def test_a_second_run_finds_nothing_of_the_first(home):
+    """Without --seed prompts are new; with it they are those of before, and the cache has them."""
+    with Cluster(home, MODEL) as c:
+        options = ["--url", c.url, "--requests", 3, "--input-len", 200, "--output-len", 1]
+        first, second = load(home, *options)[0], load(home, *options)[0]
+        assert first["cached_prompt_tokens"] == second["cached_prompt_tokens"] == 0
+        seed = second["workload"]["seed"]
+        assert first["workload"]["seed"] != seed
+        again, _ = load(home, *options, "--seed", seed)
+        assert again["workload"]["seed"] == seed and again["cached_prompt_tokens"] == 3 * 192
+        code, out, err = run("paceline", "bench", *options, home=home)
+        assert code == 0 and re.search(r"^prompts, .* of --seed \d+$", out.decode(), re.M), err
+
+
+@pytest.mark.parametrize("options, sentence", [
+    (["--shared-prefix", 200, "--input-len", "100-300"],
+     "--shared-prefix 200 does not fit into prompts of 100 tokens; --input-len makes them longer"),
+    (["--shared-prefix", 129], "--shared-prefix 129 does not fit into prompts of 128 tokens"),
+    (["--clients", 2, "--streams", 2],
+     "--streams is of the measurements without a load, and --clients begins one"),
+    (["--text", "-n", 2], "--generate is of the measurements without a load, and --text begins"),
+    (["--requests", 2, "-r", 5], "--runs is of"),
+], ids=lambda x: " ".join(map(str, x)) if isinstance(x, list) else "")
+def test_options_that_contradict_each_other(home, options, sentence):
+    code, out, err = run("paceline", "bench", "no-such-model", *options, home=home)
+    assert code == 1 and not out and sentence in the_sentence(err)
+
+
+def test_a_file_may_hold_options_of_both_kinds(home, tmp_path):
+    settings = tmp_path / "paceline.cfg"
+    settings.write_text('bench: { streams = "4"; runs = 2; clients = 2; };\n')
+    report, _ = load(home, MODEL, "--config", settings, "--requests", 3, "--output-len", 2)
+    assert report["completed"] == 3 and report["workload"]["clients"] == 2
+
+
 # ---- what is sent ----
 
 def test_requests(home):
@@ -217,7 +255,7 @@ def test_arrivals(home):
         answer_well(handler, number, body)
 
     with serving(answer) as server:
-        report, _ = load(home, "--url", server.url, "--rate", 400, "--requests", 200,
+        report, _ = load(home, "--url", server.url, "--rate", 400, "--requests", 200, "--seed", 1,
                          "--output-len", 3, "--input-len", 4)
     assert report["completed"] == 200 and report["workload"]["loop"] == "open"
     assert server.most > 20  # the waiting ones held nobody up
@@ -292,6 +330,10 @@ def test_nobody_is_there(home):
 def test_every_request_fails(home):
     with serving(lambda handler, *_: refuse(handler, 429)) as server:
         report, err = load(home, "--url", server.url, "--requests", 7, "--clients", 3, code=1)
+        _, out, _ = run("paceline", "bench", "--url", server.url, "--requests", 2, home=home)
+    assert all(report[name]["count"] == 0 for name in LATENCIES)
+    table = [line for line in out.decode().splitlines() if line.split("  ")[0].endswith(("y", "n"))]
+    assert [line.split()[-4:] for line in table] == [["-"] * 4] * 3
     assert report["failures"] == {"http_429": 7} and report["completed"] == 0
     assert the_sentence(err) == "all 7 requests failed: no, says 429"
 
