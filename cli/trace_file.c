@@ -16,7 +16,8 @@ struct trace_process { /* a worker in its place of the pipeline */
     char worker[128];
     uint64_t epoch; /* the newest plan that has it so */
     int64_t end_us; /* of its last slice so far */
-    int64_t n, busy_us, compute_us, wait_us;
+    int64_t n, busy_us, compute_us;
+    int64_t n_waits, wait_us; /* while a step was on its way already */
 };
 
 struct trace_span {
@@ -277,9 +278,13 @@ static int trace_add_slices(struct trace_file *t, const struct trace_step *s, st
         struct trace_process *p = &t->processes[span->process];
         p->n++;
         p->compute_us += span->compute_us;
-        p->wait_us += span->wait_us;
         if (span->start_us < 0)
             continue;
+        /* Nobody waits for a step that was not sent yet: there was nothing to do. */
+        if (span->start_us - span->wait_us >= s->sent_us) {
+            p->n_waits++;
+            p->wait_us += span->wait_us;
+        }
         int64_t end_us = span->start_us + span->compute_us;
         int64_t start_us = span->start_us > p->end_us ? span->start_us : p->end_us;
         end_us = end_us > start_us ? end_us : start_us + 1; /* arrows need something to hold */
@@ -309,7 +314,7 @@ static int trace_make_events(struct trace_file *t, struct err *err)
     t->n_events = 0;
     for (int i = 0; i < t->n_processes; i++) {
         struct trace_process *p = &t->processes[i];
-        p->end_us = p->n = p->busy_us = p->compute_us = p->wait_us = 0;
+        p->end_us = p->n = p->busy_us = p->compute_us = p->n_waits = p->wait_us = 0;
     }
     for (size_t i = 0; rc == 0 && i < t->n_steps; i++) {
         const struct trace_step *s = &t->steps[i];
@@ -325,6 +330,17 @@ static int trace_make_events(struct trace_file *t, struct err *err)
     if (rc == 0 && t->n_events)
         qsort(t->events, t->n_events, sizeof *t->events, trace_order);
     return rc;
+}
+
+/* What a step is made of; its number is an argument. */
+static void trace_print_name(FILE *out, const struct trace_step *s)
+{
+    if (!s->prefill_rows)
+        fprintf(out, "decode x%" PRId64, s->decode_rows);
+    else if (!s->decode_rows)
+        fprintf(out, "prefill %" PRId64, s->prefill_rows);
+    else
+        fprintf(out, "mixed %" PRId64 "+%" PRId64, s->decode_rows, s->prefill_rows);
 }
 
 static void trace_print_event(const struct trace_file *t, FILE *out, const struct trace_event *e,
@@ -344,7 +360,9 @@ static void trace_print_event(const struct trace_file *t, FILE *out, const struc
         fprintf(out, ",\"dur\":%" PRId64 ",\"cat\":\"compute\"", e->dur);
     else
         fprintf(out, ",\"cat\":\"in flight\",\"id\":%zu", id);
-    fprintf(out, ",\"name\":\"step %" PRId64 "\"", s->step);
+    fputs(",\"name\":\"", out);
+    trace_print_name(out, s);
+    fputc('"', out);
     if (e->ph != 'e')
         fprintf(out,
                 ",\"args\":{\"step\":%" PRId64 ",\"epoch\":%" PRId64 ",\"rows\":%" PRId64
@@ -373,8 +391,11 @@ static int trace_print_process(FILE *out, int pid, int order, const char *name, 
     fprintf(out,
             "%s\n{\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"ts\":0,\"name\":\"process_name\","
             "\"args\":{\"name\":%s}},\n{\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"ts\":0,"
+            "\"name\":\"thread_name\",\"args\":{\"name\":\"%s\"}},\n"
+            "{\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"ts\":0,"
             "\"name\":\"process_sort_index\",\"args\":{\"sort_index\":%d}}",
-            pid == COORDINATOR_PID ? "" : ",", pid, pid, quoted, pid, pid, order);
+            pid == COORDINATOR_PID ? "" : ",", pid, pid, quoted, pid, pid,
+            pid == COORDINATOR_PID ? "steps" : "compute", pid, pid, order);
     free(quoted);
     return 0;
 }
@@ -425,8 +446,11 @@ int trace_file_write(struct trace_file *t, FILE *out, struct err *err)
 void trace_file_report(const struct trace_file *t, FILE *out)
 {
     double seconds = (double)(t->end_us - t->begin_us) * 1e-6;
-    fprintf(out, "%zu steps in %.1f s, steps under way in %.1f s of them\n", t->n_steps, seconds,
-            (double)t->under_way_us * 1e-6);
+    if (t->n_steps)
+        fprintf(out, "%zu steps in %.1f s, steps under way in %.1f s of them\n", t->n_steps,
+                seconds, (double)t->under_way_us * 1e-6);
+    else
+        fprintf(out, "no step came in %.1f s: send requests while it records\n", seconds);
     if (t->lost)
         fprintf(out, "%" PRId64 " steps are missing: they came faster than they could be read\n",
                 t->lost);
@@ -435,15 +459,17 @@ void trace_file_report(const struct trace_file *t, FILE *out)
                 "busy", "step ms", "wait ms", "bubbles");
     for (int i = 0; i < t->n_processes; i++) {
         const struct trace_process *p = &t->processes[i];
-        char layers[32] = "-", bubbles[16] = "-";
+        char layers[32] = "-", bubbles[16] = "-", step[32] = "-", wait[32] = "-";
         if (p->first_layer >= 0)
             snprintf(layers, sizeof layers, "%d-%d", p->first_layer, p->end_layer - 1);
         double idle = t->under_way_us ? 1 - (double)p->busy_us / (double)t->under_way_us : 0;
         if (t->under_way_us)
             snprintf(bubbles, sizeof bubbles, "%.1f %%", 100 * (idle > 0 ? idle : 0));
-        double n = p->n ? (double)p->n * 1000 : 1;
-        fprintf(out, "%-5d  %-24s  %-9s  %5.1f %%  %10.3f  %10.3f  %7s\n", p->stage, p->worker,
-                layers, seconds > 0 ? 1e-4 * (double)p->busy_us / seconds : 0,
-                (double)p->compute_us / n, (double)p->wait_us / n, bubbles);
+        if (p->n)
+            snprintf(step, sizeof step, "%.3f", 1e-3 * (double)p->compute_us / (double)p->n);
+        if (p->n_waits)
+            snprintf(wait, sizeof wait, "%.3f", 1e-3 * (double)p->wait_us / (double)p->n_waits);
+        fprintf(out, "%-5d  %-24s  %-9s  %5.1f %%  %10s  %10s  %7s\n", p->stage, p->worker, layers,
+                seconds > 0 ? 1e-4 * (double)p->busy_us / seconds : 0, step, wait, bubbles);
     }
 }

@@ -93,6 +93,8 @@ def test_every_step_has_its_two_slices(cluster, tmp_path):
     for e in of(events, "X"):
         a = e["args"]
         assert a["rows"] == a["decode_rows"] + a["prefill_rows"] >= a["sequences"] >= 1
+        kind = "decode" if not a["prefill_rows"] else "mixed" if a["decode_rows"] else "prefill"
+        assert e["name"].split()[0] == kind
         steps[a["step"]][stage_of[e["pid"]]] = e
     spans = {e["args"]["step"]: e["ts"] for e in of(events, "b")}
     assert len(spans) == whole["otherData"]["steps"] > 10 and set(steps) == set(spans)
@@ -123,7 +125,7 @@ def test_nothing_happens_and_the_trace_is_empty(cluster):
     whole, events = read(out)
     assert whole["otherData"]["steps"] == 0 and {e["ph"] for e in events} == {"M"}
     assert len(names(events)) == 3
-    assert "0 steps" in errors and "w2" in errors  # the table
+    assert "no step came in 1." in errors and "w2" in errors  # the table
 
 
 def test_a_cursor_takes_every_step_once(cluster):

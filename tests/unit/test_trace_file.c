@@ -115,8 +115,24 @@ static void an_empty_trace(void **state)
     struct trace_file *t = trace_begin();
     json_t *whole = written(t, NULL);
     assert_int_equal(check_order(whole), 0);
-    assert_int_equal(count(whole, 'M'), 6); /* three names and their order */
+    const json_t *event;
+    size_t i;
+    int n_processes = 0, n_threads = 0;
+    json_array_foreach(json_object_get(whole, "traceEvents"), i, event)
+    {
+        const char *name = json_string_value(json_object_get(event, "name"));
+        n_processes += !strcmp(name, "process_name");
+        n_threads += !strcmp(name, "thread_name");
+    }
+    assert_int_equal(n_processes, 3);
+    assert_int_equal(n_threads, 3);
+    assert_int_equal(count(whole, 'M'), 9); /* and their order */
     json_decref(whole);
+    char *report;
+    accept(t, ANSWER(""));
+    json_decref(written(t, &report));
+    assert_non_null(strstr(report, "no step came in 0.0 s: send requests while it records\n"));
+    free(report);
     trace_file_free(t);
 }
 
@@ -134,11 +150,66 @@ static void two_steps_over_two_stages(void **state)
     assert_int_equal(count(whole, 'b'), 2);
     assert_int_equal(count(whole, 'e'), 2);
     assert_int_equal(count(whole, 'C'), 4);
-    assert_non_null(strstr(report, "  39.0 %")); /* busy: 390 of 1000 us */
-    assert_non_null(strstr(report, "61.0 %"));   /* and bubbles */
+    assert_non_null(strstr(report, "  39.0 %"));          /* busy: 390 of 1000 us */
+    assert_non_null(strstr(report, "61.0 %"));            /* and bubbles */
+    assert_non_null(strstr(report, "0.200       0.025")); /* waits of 50 and 0 us */
+    assert_non_null(strstr(report, "0.200       0.030")); /* of 60 and 0 */
     free(report);
     json_decref(whole);
     trace_file_free(t);
+}
+
+/* A stage that idles since yesterday does not wait: the second step alone counts, or none does. */
+static void waits_from_before_the_step_are_none(void **state)
+{
+    (void)state;
+    struct trace_file *t = trace_begin();
+    char *report;
+    accept(t,
+           ANSWER(STEP("1", "3", "1000", "1900", "[1100,300,4000000000],[1500,300,501]") "," STEP(
+               "2", "3", "1350", "2000", "[1440,100,40],[null,100,7]")));
+    json_decref(written(t, &report));
+    assert_non_null(strstr(report, "0.200       0.040"));
+    assert_non_null(strstr(report, "0.200           -"));
+    free(report);
+    trace_file_free(t);
+}
+
+/* The name of the only slice. */
+static void check_name(const char *rows, const char *decode, const char *prefill, const char *name)
+{
+    struct trace_file *t = trace_begin();
+    char answer[512];
+    snprintf(answer, sizeof answer,
+             "{\"now_us\":2000,\"lost\":0,\"epoch\":3,\"stages\":[],\"steps\":[{\"step\":864,"
+             "\"epoch\":3,\"sent_us\":1000,\"answered_us\":1900,\"rows\":%s,\"decode_rows\":%s,"
+             "\"prefill_rows\":%s,\"sequences\":1,\"stages\":[[1100,300,0]]}]}",
+             rows, decode, prefill);
+    accept(t, answer);
+    json_t *whole = written(t, NULL);
+    const json_t *event;
+    size_t i;
+    int n = 0;
+    json_array_foreach(json_object_get(whole, "traceEvents"), i, event)
+    {
+        if (!strchr("Xbe", kind(event)))
+            continue;
+        n++;
+        assert_string_equal(json_string_value(json_object_get(event, "name")), name);
+        if (kind(event) != 'e')
+            assert_int_equal(number(json_object_get(event, "args"), "step"), 864);
+    }
+    assert_int_equal(n, 3);
+    json_decref(whole);
+    trace_file_free(t);
+}
+
+static void slices_say_what_is_computed(void **state)
+{
+    (void)state;
+    check_name("8", "8", "0", "decode x8");
+    check_name("64", "0", "64", "prefill 64");
+    check_name("72", "8", "64", "mixed 8+64");
 }
 
 static void steps_from_before_and_without_times(void **state)
@@ -194,6 +265,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_empty_trace),
         cmocka_unit_test(two_steps_over_two_stages),
+        cmocka_unit_test(waits_from_before_the_step_are_none),
+        cmocka_unit_test(slices_say_what_is_computed),
         cmocka_unit_test(steps_from_before_and_without_times),
         cmocka_unit_test(answers_that_are_none),
     };
