@@ -28,13 +28,7 @@ struct chat_settings {
 #define FIELD(name) offsetof(struct chat_settings, name)
 
 static const struct conf_option chat_options[] = {
-    {.name = "url",
-     .letter = 'u',
-     .type = CONF_STRING,
-     .offset = FIELD(url),
-     .value = "URL",
-     .initial = "http://127.0.0.1:8080",
-     .help = "the server"},
+    VERB_SERVER_OPTIONS(struct chat_settings),
     {.name = "model",
      .letter = 'm',
      .type = CONF_STRING,
@@ -72,11 +66,6 @@ static const struct conf_option chat_options[] = {
      .min = -1,
      .max = 9007199254740992.0,
      .help = "for answers that can be repeated; -1: random"},
-    {.name = "api-key-file",
-     .type = CONF_STRING,
-     .offset = FIELD(api_key_file),
-     .value = "FILE",
-     .help = "its first line is the key that the server wants"},
     CLUSTER_OPTIONS(struct chat_settings, "0"),
 };
 

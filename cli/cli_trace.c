@@ -24,13 +24,7 @@ struct trace_settings {
 #define FIELD(name) offsetof(struct trace_settings, name)
 
 static const struct conf_option trace_options[] = {
-    {.name = "url",
-     .letter = 'u',
-     .type = CONF_STRING,
-     .offset = FIELD(url),
-     .value = "URL",
-     .initial = "http://127.0.0.1:8080",
-     .help = "the server"},
+    VERB_SERVER_OPTIONS(struct trace_settings),
     {.name = "seconds",
      .letter = 's',
      .type = CONF_INT,
@@ -47,11 +41,6 @@ static const struct conf_option trace_options[] = {
      .value = "FILE",
      .initial = "trace.json",
      .help = "where the trace goes; -: standard output"},
-    {.name = "api-key-file",
-     .type = CONF_STRING,
-     .offset = FIELD(api_key_file),
-     .value = "FILE",
-     .help = "its first line is the key that the server wants"},
 };
 
 static const struct conf_program trace_program = {

@@ -9,6 +9,17 @@
 /* The groups of that file, one for each verb, NULL-terminated. */
 extern const char *const verb_groups[];
 
+/* The options of verbs that ask a server, as rows of their tables: their settings have `url` and
+ * `api_key_file`. */
+/* clang-format off */
+#define VERB_SERVER_OPTIONS(settings)                                                              \
+    {.name = "url", .letter = 'u', .type = CONF_STRING, .value = "URL",                            \
+     .initial = "http://127.0.0.1:8080", .offset = offsetof(settings, url), .help = "the server"}, \
+    {.name = "api-key-file", .type = CONF_STRING, .value = "FILE",                                 \
+     .offset = offsetof(settings, api_key_file),                                                   \
+     .help = "its first line is the key that the server wants"}
+/* clang-format on */
+
 /* Prints "paceline: sentence" and returns the exit code that belongs to it. */
 int verb_fail(const struct err *err);
 /* Reads into `settings` (zeroed by the caller) what stands on the command line alone, without
