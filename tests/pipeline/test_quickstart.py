@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -99,8 +100,54 @@ def test_it_waits_until_ctrl_c(built, tmp_path):
             p.wait()
 
 
-def test_wrong_option():
-    done = subprocess.run([QUICKSTART, "--onec", "x"], env=user_environment("none"),
+@pytest.mark.parametrize("options, words", [
+    (["--onec", "x"], "unknown option --onec"),
+    (["--once"], "--once needs a prompt, as in --once 'Say hello'"),
+    (["--once", ""], "--once needs a prompt, as in --once 'Say hello'"),
+    (["--model"], "--model needs a value"),
+    (["--workers", "0"], "--workers 0 is not a number from 1 to 256"),
+    (["--workers", "2x"], "--workers 2x is not a number"),
+    (["--workers", "257"], "--workers 257 is not a number"),
+], ids=lambda x: " ".join(x) if isinstance(x, list) else "")
+def test_wrong_options(options, words):
+    done = subprocess.run([QUICKSTART, *options], env=user_environment("none"),
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
                           check=False)
-    assert done.returncode == 1 and done.stdout == "" and "--onec" in done.stderr
+    assert done.returncode == 1 and done.stdout == "" and words in done.stderr
+
+
+def write_script(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/bash\n" + text)
+    path.chmod(0o755)
+
+
+def test_progress_of_the_build(tmp_path):
+    """A tree of its own with a cmake that takes its time: in a log a line every ten seconds, with the
+    end of what the build said."""
+    shutil.copytree(QUICKSTART.parent, tmp_path / "deploy")
+    write_script(tmp_path / "deploy" / "install-packages", "")
+    write_script(tmp_path / "bin" / "cmake", """
+        [ "$1" = --build ] || exit 0
+        for i in {1..125}; do
+            echo "[$i/125] Building C object a/long/way/to/CMakeFiles/the_file.dir/in_question.c.o"
+            sleep 0.1
+        done""")
+    write_script(tmp_path / "build" / "bin" / "paceline", """
+        case $1 in
+            fetch) echo model.gguf ;;
+            up) echo ready http://127.0.0.1:1 model=x; exec sleep 60 ;;
+            chat) echo Bonjour ;;
+        esac""")
+    env = user_environment("fakes")
+    env["PATH"] = f"{tmp_path / 'bin'}:{env['PATH']}"
+    done = subprocess.run([tmp_path / "deploy" / "quickstart", "--once", "Say hello"], env=env,
+                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+                          check=False)
+    assert done.returncode == 0 and done.stdout == "Bonjour\n", done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("building ")]
+    assert len(lines) == 2, done.stderr
+    for line, second in zip(lines, (2, 12)):
+        match = re.fullmatch(r"building \((\d+) s\) \[\d+/125\] \.\.\.(.*)", line)
+        assert match and int(match[1]) in (second, second + 1), line
+        assert match[2].endswith("/CMakeFiles/the_file.dir/in_question.c.o") and len(line) < 80
