@@ -7,14 +7,10 @@
  * One activation row reads the packed planes directly. More of them first expand two groups × 512
  * columns to bytes, which stay in the first-level cache while six rows at a time pass by: even for
  * two rows that is faster than memory can bring the weights. */
+#include "kernels/x86/matmul_avx512.h"
 #include "kernels/kernels_fill.h"
-#include "kernels/matmul_layout.h"
 
-#include <immintrin.h>
 #include <math.h>
-#include <string.h>
-
-#define always_inline static inline __attribute__((always_inline))
 
 enum {
     TILE_ROWS = 6,       /* rows × 2 groups of accumulators fill the registers */
@@ -30,66 +26,6 @@ always_inline __m512i four_columns(const int8_t *x)
     return _mm512_set1_epi32(four);
 }
 
-/* Two neighbouring sums in every lane. */
-always_inline __m512i two_sums(const int16_t *sums)
-{
-    int32_t two;
-    memcpy(&two, sums, sizeof two);
-    return _mm512_set1_epi32(two);
-}
-
-always_inline __m512 load_halves(const uint8_t *from)
-{
-    return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)from));
-}
-
-/* Codes of column vector `first + i`; `first` decides the fields and is a constant, i walks along
- * a run of vectors with the same fields. */
-always_inline __m512i load_codes(int type, const uint8_t *block, int first, int i)
-{
-    const struct matmul_layout l = matmul_layout(type);
-    const uint8_t *low = block + l.low.offset + matmul_plane_vector(l, l.low, first) * 64;
-    const __m512i vector = _mm512_load_si512(low + i * 64);
-    if (l.low.bits == 8)
-        return vector;
-    const int shift = matmul_plane_shift(l, l.low, first);
-    const __m512i mask = _mm512_set1_epi8((char)((1 << l.low.bits) - 1));
-    const __m512i codes =
-        _mm512_and_si512(shift ? _mm512_srli_epi16(vector, (unsigned)shift) : vector, mask);
-    if (l.high.bits == 0)
-        return codes;
-    const uint8_t *high = block + l.high.offset + matmul_plane_vector(l, l.high, first) * 64;
-    const __m512i bits = _mm512_load_si512(high + i * 64);
-    /* From where the field stands to right above the low bits. */
-    const int up = l.low.bits - matmul_plane_shift(l, l.high, first);
-    const __m512i moved = up > 0   ? _mm512_slli_epi16(bits, (unsigned)up)
-                          : up < 0 ? _mm512_srli_epi16(bits, (unsigned)-up)
-                                   : bits;
-    const __m512i high_mask = _mm512_set1_epi8((char)(((1 << l.high.bits) - 1) << l.low.bits));
-    return _mm512_ternarylogic_epi32(codes, moved, high_mask, 0xf8); /* codes | moved & mask */
-}
-
-/* Scales of sub-blocks 2j and 2j + 1 as a pair of 16-bit numbers in each row's lane. */
-always_inline __m512i load_scales(int type, const uint8_t *block, int j)
-{
-    const __m256i bytes =
-        _mm256_load_si256((const __m256i *)(block + matmul_layout(type).scales + j * 32));
-    if (type == TENSOR_Q2_K)
-        return _mm512_cvtepu8_epi16(_mm256_and_si256(bytes, _mm256_set1_epi8(15)));
-    return _mm512_cvtepi8_epi16(bytes);
-}
-
-always_inline __m512i load_minima(int type, const uint8_t *block, int j)
-{
-    const struct matmul_layout l = matmul_layout(type);
-    if (type == TENSOR_Q2_K) {
-        const __m256i bytes = _mm256_load_si256((const __m256i *)(block + l.scales + j * 32));
-        return _mm512_cvtepu8_epi16(
-            _mm256_and_si256(_mm256_srli_epi16(bytes, 4), _mm256_set1_epi8(15)));
-    }
-    return _mm512_cvtepu8_epi16(_mm256_load_si256((const __m256i *)(block + l.minima + j * 32)));
-}
-
 always_inline __m512i even_scale(__m512i pair)
 {
     return _mm512_srai_epi32(_mm512_slli_epi32(pair, 16), 16);
@@ -98,35 +34,6 @@ always_inline __m512i even_scale(__m512i pair)
 always_inline __m512i odd_scale(__m512i pair)
 {
     return _mm512_srai_epi32(pair, 16);
-}
-
-/* What the centred product lacks when codes are not centred: offset · sum of activations. */
-always_inline int type_offset(int type)
-{
-    switch (type) {
-    case TENSOR_Q4_0:
-        return 8;
-    case TENSOR_Q5_0:
-        return 16;
-    case TENSOR_Q8_0:
-        return 128;
-    case TENSOR_Q3_K:
-        return 4;
-    case TENSOR_Q6_K:
-        return 32;
-    default:
-        return 0;
-    }
-}
-
-always_inline int type_has_minimum(int type)
-{
-    return matmul_layout(type).halves == 2;
-}
-
-always_inline int type_sub_columns(int type)
-{
-    return type == TENSOR_Q4_K || type == TENSOR_Q5_K ? 32 : 16;
 }
 
 /* ---- one row, from the planes ---- */
@@ -153,9 +60,9 @@ always_inline void direct_32(int type, const struct matmul_tile *t, const uint8_
         }
         const __m512 dx = _mm512_set1_ps(t->codes.scales[b]);
         const __m512 products = _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd));
-        acc = _mm512_fmadd_ps(_mm512_mul_ps(load_halves(halves), dx), products, acc);
+        acc = _mm512_fmadd_ps(_mm512_mul_ps(load_row_scales(type, halves), dx), products, acc);
         if (type_has_minimum(type))
-            acc = _mm512_fmadd_ps(_mm512_mul_ps(load_halves(halves + 32), dx),
+            acc = _mm512_fmadd_ps(_mm512_mul_ps(load_row_scales(type, halves + 32), dx),
                                   _mm512_set1_ps((float)sum_x), acc);
         group += l.block_bytes;
         halves += l.halves * 32;
@@ -194,28 +101,11 @@ always_inline __m512i direct_pair(int type, const uint8_t *block, const int8_t *
         direct_run(type, block, x, p, 4, 8, odd_scale(first), odd_scale(second)));
 }
 
-/* The two integers at the end of a super-block: Σ factor_j · (sum of the activations of sub-block
- * j), and the products once they are centred. */
-always_inline __m512i sums_times(const __m512i *factors, const int16_t *sums, int pairs)
-{
-    __m512i total = _mm512_setzero_si512();
-#pragma GCC unroll 8
-    for (int j = 0; j < pairs; j++)
-        total = _mm512_dpwssd_epi32(total, factors[j], two_sums(sums + 2 * j));
-    return total;
-}
-
+/* What the products are once the offset of the codes is taken out. */
 always_inline __m512i centred(int offset, __m512i products, __m512i rest)
 {
     return offset ? _mm512_sub_epi32(products, _mm512_mullo_epi32(rest, _mm512_set1_epi32(offset)))
                   : products;
-}
-
-/* Sums of the sub-blocks of super-block b. */
-always_inline const int16_t *sub_sums(int sub_columns, const struct matmul_codes *x, int r, int b)
-{
-    return sub_columns == 32 ? x->sums32 + (size_t)r * x->sum32_stride + (size_t)b * 8
-                             : x->sums16 + (size_t)r * x->sum16_stride + (size_t)b * 16;
 }
 
 always_inline void direct_256(int type, const struct matmul_tile *t, const uint8_t *group, float *y)
@@ -241,10 +131,10 @@ always_inline void direct_256(int type, const struct matmul_tile *t, const uint8
             sums_times(factors, sub_sums(type_sub_columns(type), &t->codes, 0, b), pairs);
         products = centred(type_offset(type), products, rest);
         const __m512 dx = _mm512_set1_ps(t->codes.scales[b]);
-        acc = _mm512_fmadd_ps(_mm512_mul_ps(load_halves(halves), dx), _mm512_cvtepi32_ps(products),
-                              acc);
+        acc = _mm512_fmadd_ps(_mm512_mul_ps(load_row_scales(type, halves), dx),
+                              _mm512_cvtepi32_ps(products), acc);
         if (type_has_minimum(type))
-            acc = _mm512_fnmadd_ps(_mm512_mul_ps(load_halves(halves + 32), dx),
+            acc = _mm512_fnmadd_ps(_mm512_mul_ps(load_row_scales(type, halves + 32), dx),
                                    _mm512_cvtepi32_ps(rest), acc);
         group += l.block_bytes;
         halves += l.halves * 32;
@@ -327,9 +217,9 @@ always_inline void expand(int type, const struct matmul_tile *t, const uint8_t *
             expand_32(type, block, b, e);
         else
             expand_256(type, block, b, e);
-        _mm512_store_ps(e->d[b], load_halves(halves));
+        _mm512_store_ps(e->d[b], load_row_scales(type, halves));
         if (l.halves == 2)
-            _mm512_store_ps(e->m[b], load_halves(halves + 32));
+            _mm512_store_ps(e->m[b], load_row_scales(type, halves + 32));
         block += l.block_bytes;
         halves += l.halves * 32;
     }
@@ -582,6 +472,21 @@ static void product_q6_k(const struct matmul_tile *t)
     product(TENSOR_Q6_K, t);
 }
 
+static void product_iq4_nl(const struct matmul_tile *t)
+{
+    product(TENSOR_IQ4_NL, t);
+}
+
+static void product_iq4_xs(const struct matmul_tile *t)
+{
+    product(TENSOR_IQ4_XS, t);
+}
+
+static void product_mxfp4(const struct matmul_tile *t)
+{
+    product(TENSOR_MXFP4, t);
+}
+
 /* ---- F32, F16, BF16: one fma per column, no blocks ---- */
 
 always_inline __m512 load_floats(int type, const uint8_t *from)
@@ -719,6 +624,9 @@ void matmul_avx512_fill(struct matmul_kernels *k)
     k->product[TENSOR_Q4_K] = product_q4_k;
     k->product[TENSOR_Q5_K] = product_q5_k;
     k->product[TENSOR_Q6_K] = product_q6_k;
+    k->product[TENSOR_IQ4_NL] = product_iq4_nl;
+    k->product[TENSOR_IQ4_XS] = product_iq4_xs;
+    k->product[TENSOR_MXFP4] = product_mxfp4;
     k->quantise = quantise;
     k->quantise_isa = "avx512";
 }
