@@ -20,6 +20,7 @@ static const struct isa_entry isas[ISAS] = {
     [ISA_AVX2] = {"avx2", CPU_AVX2},
     [ISA_AVXVNNI] = {"avxvnni", CPU_AVX2 | CPU_AVXVNNI},
     [ISA_AVX512] = {"avx512", CPU_AVX2 | CPU_AVX512},
+    [ISA_AMX] = {"amx", CPU_AVX2 | CPU_AVX512 | CPU_AMX},
     [ISA_NEON] = {"neon", CPU_NEON},
 };
 
@@ -76,6 +77,7 @@ static void name_products(struct matmul_kernels *k, const struct matmul_kernels 
 {
     for (int type = 0; type < MATMUL_SLOTS; type++)
         if (k->product[type] != before->product[type] ||
+            k->product_many[type] != before->product_many[type] ||
             (codebook_has(type) && k->codebook != before->codebook))
             k->product_isa[type] = name;
 }
@@ -106,6 +108,8 @@ static void fill(struct kernels *k, unsigned features)
         fill_matmul(k, matmul_avx512_fill, isas[ISA_AVX512].name);
         vec_avx512_fill(&k->vec);
     }
+    if (k->isa == ISA_AMX)
+        fill_matmul(k, matmul_amx_fill, isas[ISA_AMX].name);
 #elif defined(__aarch64__)
     if (k->isa == ISA_NEON) {
         fill_matmul(k, matmul_neon_fill, isas[ISA_NEON].name);

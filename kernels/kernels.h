@@ -11,11 +11,11 @@
 
 #include <stdbool.h>
 
-enum isa { ISA_SCALAR, ISA_AVX2, ISA_AVXVNNI, ISA_AVX512, ISA_NEON, ISAS };
+enum isa { ISA_SCALAR, ISA_AVX2, ISA_AVXVNNI, ISA_AVX512, ISA_AMX, ISA_NEON, ISAS };
 
 struct kernels {
     enum isa isa;
-    const char *isa_name; /* "scalar", "avx2", "avxvnni", "avx512", "neon" */
+    const char *isa_name; /* "scalar", "avx2", "avxvnni", "avx512", "amx", "neon" */
     struct matmul_kernels matmul;
     struct vec_kernels vec;
 };

@@ -11,6 +11,7 @@ void matmul_avx2_fill(struct matmul_kernels *k);
 void codebook_avx2_fill(struct matmul_kernels *k); /* the slot `codebook` */
 void matmul_avxvnni_fill(struct matmul_kernels *k);
 void matmul_avx512_fill(struct matmul_kernels *k);
+void matmul_amx_fill(struct matmul_kernels *k);
 void matmul_neon_fill(struct matmul_kernels *k);
 void matmul_i8mm_fill(struct matmul_kernels *k); /* over those of NEON */
 

@@ -154,21 +154,23 @@ static int divide_up(int a, int b)
 /* A tile of few rows streams at least so many bytes of weights. */
 #define STREAM_BYTES (16 * 1024)
 
-static struct plan plan_tiles(const struct matrix *w, int rows)
+static struct plan plan_tiles(const struct matmul_kernels *k, const struct matrix *w, int rows)
 {
+    /* Micro-kernels take six rows and two groups at a time, or more of both. */
+    const bool many = k->product_many[w->type] && rows >= k->many;
+    const int unit = many ? k->many_unit : 6;
     /* Codes of the rows of a tile stay in half of a common second-level cache while groups of
      * weights pass by. */
     const int cached_rows = 512 * 1024 / w->cols;
     struct plan p = {.groups = divide_up(w->rows, MATMUL_GROUP)};
     p.tile_rows = cached_rows < MATMUL_TILE_ROWS ? cached_rows : MATMUL_TILE_ROWS;
-    p.tile_rows = p.tile_rows < 12 ? 12 : p.tile_rows;
+    p.tile_rows = p.tile_rows < 2 * unit ? 2 * unit : p.tile_rows / unit * unit;
     p.row_tiles = divide_up(rows, p.tile_rows);
-    /* Even shares, whole sixes: micro-kernels take six rows at a time. */
-    p.tile_rows = divide_up(divide_up(rows, p.row_tiles), 6) * 6;
+    /* Even shares of whole units. */
+    p.tile_rows = divide_up(divide_up(rows, p.row_tiles), unit) * unit;
     p.row_tiles = divide_up(rows, p.tile_rows);
-    /* Micro-kernels take two groups at a time. */
     const size_t group_bytes = matmul_group_bytes(w->type, w->cols);
-    const int streamed = rows > 4 ? 2 : (int)(STREAM_BYTES / (group_bytes + 1)) + 1;
+    const int streamed = many ? 4 : rows > 4 ? 2 : (int)(STREAM_BYTES / (group_bytes + 1)) + 1;
     p.tile_groups = divide_up(streamed, 2) * 2;
     p.group_tiles = divide_up(p.groups, p.tile_groups);
     return p;
@@ -178,7 +180,9 @@ static struct plan plan_tiles(const struct matrix *w, int rows)
 static void run_tile(const struct kernels *k, const struct matrix *w, struct matmul_tile *t,
                      int first_group)
 {
-    void (*const product)(const struct matmul_tile *) = k->matmul.product[w->type];
+    void (*product)(const struct matmul_tile *) = k->matmul.product[w->type];
+    if (k->matmul.product_many[w->type] && t->rows >= k->matmul.many)
+        product = k->matmul.product_many[w->type];
     const int left = w->rows - first_group * MATMUL_GROUP;
     const int whole = t->groups * MATMUL_GROUP <= left ? t->groups : t->groups - 1;
     const int rest = t->groups * MATMUL_GROUP <= left ? 0 : left - whole * MATMUL_GROUP;
@@ -224,7 +228,7 @@ static void job_prepare(struct job *j, const struct kernels *k, const struct mat
                                     .y_stride = part->y_stride};
     if (block > 1)
         j->whole.codes = *activations_codes(k, a, block);
-    j->plan = plan_tiles(w, a->rows);
+    j->plan = plan_tiles(&k->matmul, w, a->rows);
 }
 
 /* Tiles of the same rows follow each other, so that their codes stay cached. */

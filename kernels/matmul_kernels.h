@@ -10,7 +10,7 @@
 
 enum {
     MATMUL_GROUP = 16,      /* output rows that are interleaved */
-    MATMUL_TILE_ROWS = 120, /* activation rows of a tile, at most */
+    MATMUL_TILE_ROWS = 128, /* activation rows of a tile, at most */
     MATMUL_SLOTS = 40       /* one for each tensor_type, by its number */
 };
 
@@ -43,7 +43,11 @@ struct matmul_tile {
 struct matmul_kernels {
     /* By weight type; empty for numbers that are no supported type. */
     void (*product[MATMUL_SLOTS])(const struct matmul_tile *tile);
-    const char *product_isa[MATMUL_SLOTS]; /* who filled the slot; kernels_select() sets it */
+    /* The same for tiles of `many` rows and more, best a multiple of many_unit; empty where
+     * product[] serves them as well. */
+    void (*product_many[MATMUL_SLOTS])(const struct matmul_tile *tile);
+    int many, many_unit;
+    const char *product_isa[MATMUL_SLOTS]; /* who filled a slot last; kernels_select() sets it */
     /* Takes 16 blocks of a type of codebook.h apart, which stand side by side. */
     void (*codebook_split)(int type, const uint8_t *from, struct codebook_block *to);
     /* y[r][o] = fma(d_w · d_x, float(Σ_j sc_j · Σ q_w · q_x), y[r][o]) for one block of each of 16

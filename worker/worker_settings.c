@@ -84,7 +84,7 @@ const struct conf_program worker_program = {
                "other setting than the coordinator's address: layers and model are given to it.",
     .epilogue = "Exit status: 0 stopped in order, 1 usage, 2 configuration, 3 model refused, "
                 "4 network, 5 out of memory.\n"
-                "PACELINE_ISA=scalar|avx2|avxvnni|avx512|neon narrows the instruction set.",
+                "PACELINE_ISA=scalar|avx2|avxvnni|avx512|amx|neon narrows the instruction set.",
     .file = "/etc/paceline/worker.cfg",
     .options = worker_options,
     .n_options = sizeof worker_options / sizeof worker_options[0],

@@ -151,6 +151,40 @@ __attribute__((target("avx512f"))) static double f32_avx512(void)
 #undef LOOP_STEP
 }
 
+/* Four tiles of sums over two and two of factors, as a kernel would hold them. */
+__attribute__((target("amx-tile,amx-int8"))) static double int8_amx(void)
+{
+    enum { STEPS = ROUNDS / 40 };
+    static const int8_t ones[1024] __attribute__((aligned(64))) = {1, 1, 1, 1};
+    struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } config = {.palette = 1};
+    for (int i = 0; i < 8; i++) {
+        config.row_bytes[i] = 64;
+        config.rows[i] = 16;
+    }
+    /* By hand: some compilers take the configuration for 8 bytes and drop the other stores. */
+    __asm__ volatile("ldtilecfg %0" : : "m"(config) : "memory");
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_loadd(4, ones, 64);
+    _tile_loadd(5, ones, 64);
+    _tile_loadd(6, ones, 64);
+    _tile_loadd(7, ones, 64);
+    for (int n = 0; n < STEPS; n++) {
+        _tile_dpbssd(0, 4, 6);
+        _tile_dpbssd(1, 4, 7);
+        _tile_dpbssd(2, 5, 6);
+        _tile_dpbssd(3, 5, 7);
+    }
+    _tile_release();
+    return 2.0 * 16 * 16 * 64 * 4 * STEPS;
+}
+
 #elif defined(__aarch64__)
 #define TOUCH(v) __asm__ volatile("" : "+w"(v))
 
@@ -191,6 +225,7 @@ static loop *const int8_loops[ISAS] = {
     [ISA_AVX2] = int8_avx2,
     [ISA_AVXVNNI] = int8_avxvnni,
     [ISA_AVX512] = int8_avx512,
+    [ISA_AMX] = int8_amx,
 #elif defined(__aarch64__)
     [ISA_NEON] = int8_arm,
 #endif
@@ -201,6 +236,7 @@ static loop *const f32_loops[ISAS] = {
     [ISA_AVX2] = f32_avx2,
     [ISA_AVXVNNI] = f32_avx2,
     [ISA_AVX512] = f32_avx512,
+    [ISA_AMX] = f32_avx512,
 #elif defined(__aarch64__)
     [ISA_NEON] = f32_neon,
 #endif

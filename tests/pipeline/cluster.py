@@ -43,6 +43,8 @@ def instruction_sets():
         found.append("avxvnni")
     if "avx2" in found and {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"} <= flags:
         found.append("avx512")
+    if "avx512" in found and {"amx_tile", "amx_int8"} <= flags:
+        found.append("amx")
     return found
 
 
