@@ -163,8 +163,9 @@ static struct plan plan_tiles(const struct matmul_kernels *k, const struct matri
      * weights pass by. */
     const int cached_rows = 512 * 1024 / w->cols;
     struct plan p = {.groups = divide_up(w->rows, MATMUL_GROUP)};
-    p.tile_rows = cached_rows < MATMUL_TILE_ROWS ? cached_rows : MATMUL_TILE_ROWS;
-    p.tile_rows = p.tile_rows < 2 * unit ? 2 * unit : p.tile_rows / unit * unit;
+    const int most = MATMUL_TILE_ROWS / unit * unit;
+    p.tile_rows = cached_rows < most ? cached_rows : most;
+    p.tile_rows = p.tile_rows < 2 * unit ? 2 * unit : p.tile_rows;
     p.row_tiles = divide_up(rows, p.tile_rows);
     /* Even shares of whole units. */
     p.tile_rows = divide_up(divide_up(rows, p.row_tiles), unit) * unit;
