@@ -159,9 +159,9 @@ static struct plan plan_tiles(const struct matmul_kernels *k, const struct matri
     /* Micro-kernels take six rows and two groups at a time, or more of both. */
     const bool many = k->product_many[w->type] && rows >= k->many;
     const int unit = many ? k->many_unit : 6;
-    /* Codes of the rows of a tile stay in half of a common second-level cache while groups of
-     * weights pass by. */
-    const int cached_rows = 512 * 1024 / w->cols;
+    /* Codes of the rows of a tile stay in half of the second-level cache while groups of weights
+     * pass by: processors with tiles have 2 MiB, others 1 MiB and more. */
+    const int cached_rows = (many ? 1024 : 512) * 1024 / w->cols;
     struct plan p = {.groups = divide_up(w->rows, MATMUL_GROUP)};
     const int most = MATMUL_TILE_ROWS / unit * unit;
     p.tile_rows = cached_rows < most ? cached_rows : most;

@@ -10,7 +10,7 @@
 
 enum {
     MATMUL_GROUP = 16,      /* output rows that are interleaved */
-    MATMUL_TILE_ROWS = 128, /* activation rows of a tile, at most */
+    MATMUL_TILE_ROWS = 256, /* activation rows of a tile, at most */
     MATMUL_SLOTS = 40       /* one for each tensor_type, by its number */
 };
 

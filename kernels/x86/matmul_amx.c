@@ -9,17 +9,20 @@
  * low, give 2^s · (high plane's sums) + (low plane's sums), over all 256 columns at once. Formats
  * of 32 columns have a float scale there and take tiles of 32 columns.
  *
- * Planes are expanded once for all rows. While the tiles of one step multiply, vectors finish the
- * sums of the step before. */
+ * Planes are expanded once for all rows of a tile. While the tiles of one step multiply, vectors
+ * finish the sums of the step before and expand a piece of the next planes. */
 #include "kernels/kernels_fill.h"
 #include "kernels/x86/amx_tiles.h"
 #include "kernels/x86/matmul_avx512.h"
+
+#include <limits.h>
 
 enum {
     FEWEST_ROWS = 9,     /* fewer are faster with vectors */
     TILE_ROWS = 16,      /* of activations */
     STEP_ROWS = 32,      /* two A tiles */
     GROUPS_TOGETHER = 4, /* share the activations of some columns while those are cached */
+    TERM_BLOCKS = 4,
     TAIL_COLUMNS = 512,
     PADDED_ROWS = (MATMUL_TILE_ROWS + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS
 };
@@ -67,20 +70,29 @@ struct group_scales {
  * the sums of the step before are done with them. */
 struct step_weights {
     _Alignas(64) uint8_t planes[2][64][64];
-    struct group_scales scales[2][2];
+    struct group_scales scales[2];
 };
 
 /* Products of two A tiles and two planes. */
 struct step_sums {
-    _Alignas(64) int32_t of[2][2][TILE_ROWS][MATMUL_GROUP];
+    _Alignas(64) int32_t of[2][STEP_ROWS][MATMUL_GROUP];
 };
 
-/* Vectors that still wait for their end: rows of one step. */
+/* What the ends of some super-blocks need of the activations: side by side, where the rows of a
+ * tile would else fall into few cache sets, and of several blocks, which share lines. */
+struct row_terms {
+    float dx[TERM_BLOCKS][PADDED_ROWS]; /* zero where rows are missing */
+    /* 256 / type_sub_columns() of each row */
+    _Alignas(64) int16_t sums[TERM_BLOCKS][PADDED_ROWS * 16];
+};
+
+/* Vectors that still wait for their end: rows of one step. Everything from its first row on. */
 struct step_rest {
     const struct group_scales *scales;
-    const struct matmul_codes *x; /* from the first row of the tile */
-    int block, first, rows;
-    float *to[2]; /* [row][16] of the first row, by group */
+    int rows;
+    const float *dx;
+    const int16_t *sums;
+    float *to[2]; /* [row][16], by group */
 };
 
 /* Sub-block scales, 16 bits, twice in each row's lane: of the even and of the odd sub-block. */
@@ -130,97 +142,151 @@ always_inline void multiply_codes(int type, __m512i codes, __m512i scale, uint8_
         high, _mm512_ternarylogic_epi32(even_bytes, _mm512_srli_epi16(even, 8), odd, 0xca));
 }
 
-/* Column vectors of sub-blocks of 32 columns 2p and 2p + 1. */
-always_inline void expand_pair(int type, const uint8_t *block, int p, uint8_t (*high)[64],
-                               uint8_t (*low)[64])
+/* 16 numbers of sub-blocks' scales, twice in each row's lane; `odd`: of the second of the pair. */
+always_inline __m512i scale_twice(__m512i pair, int odd)
+{
+    return odd ? odd_twice(pair) : even_twice(pair);
+}
+
+/* The eight column vectors of columns 32j … 32j + 31. */
+always_inline void expand_columns(int type, const uint8_t *block, int j, uint8_t (*high)[64],
+                                  uint8_t (*low)[64])
 {
     const int narrow = type_sub_columns(type) == 16;
-    const __m512i first = load_scales(type, block, narrow ? p * 2 : p);
-    const __m512i second = narrow ? load_scales(type, block, p * 2 + 1) : first;
-    /* Halves of 16 columns: their scales. */
-    const __m512i scales[4] = {even_twice(first), narrow ? odd_twice(first) : even_twice(first),
-                               narrow ? even_twice(second) : odd_twice(first), odd_twice(second)};
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; i++) {
-        const int v = p * 16 + i;
-        multiply_codes(type, load_codes(type, block, p * 16 + i / 8 * 8, i % 8), scales[i / 4],
-                       high[v], low[v]);
+    const __m512i pair = load_scales(type, block, narrow ? j : j / 2);
+    const __m512i first = scale_twice(pair, narrow ? 0 : j % 2);
+    const __m512i second = narrow ? scale_twice(pair, 1) : first;
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        multiply_codes(type, load_codes(type, block, j * 8, i), i < 4 ? first : second,
+                       high[j * 8 + i], low[j * 8 + i]);
+}
+
+/* Super-blocks to expand: of one group, or of two whose types have one plane. */
+struct step_source {
+    const uint8_t *block[2], *halves[2]; /* NULL where there is none */
+};
+
+enum { PIECES = 8 }; /* of a super-block */
+
+/* A piece of a source, 32 columns; with the first comes what the end needs. */
+always_inline void expand_piece(int type, const struct step_source *from, int j,
+                                struct step_weights *w)
+{
+    for (int g = 0; g < (is_one_plane(type) ? 2 : 1); g++) {
+        const uint8_t *block = from->block[g];
+        if (!block)
+            continue;
+        expand_columns(type, block, j, w->planes[g], w->planes[1]);
+        if (j > 0)
+            continue;
+        _mm512_storeu_ps(w->scales[g].d, load_halves(from->halves[g]));
+        if (!type_has_minimum(type))
+            continue;
+        _mm512_storeu_ps(w->scales[g].m, load_halves(from->halves[g] + 32));
+        for (int i = 0; i < 128 / type_sub_columns(type); i++)
+            _mm512_storeu_si512(w->scales[g].minima[i], load_minima(type, block, i));
     }
 }
 
-/* One super-block of one group into plane `plane` and, if the form has two, the next. */
-always_inline void expand_256(int type, const uint8_t *block, const uint8_t *halves, int plane,
-                              struct step_weights *w, struct group_scales *s)
+/* Within a piece fields and scales are constants; which piece it is is not. */
+always_inline void expand_some(int type, const struct step_source *from, int j,
+                               struct step_weights *w)
 {
-    uint8_t(*high)[64] = w->planes[plane], (*low)[64] = w->planes[1];
-    expand_pair(type, block, 0, high, low);
-    expand_pair(type, block, 1, high, low);
-    expand_pair(type, block, 2, high, low);
-    expand_pair(type, block, 3, high, low);
-    _mm512_storeu_ps(s->d, load_halves(halves));
-    if (!type_has_minimum(type))
-        return;
-    _mm512_storeu_ps(s->m, load_halves(halves + 32));
-    for (int j = 0; j < 128 / type_sub_columns(type); j++)
-        _mm512_storeu_si512(s->minima[j], load_minima(type, block, j));
+    switch (j) {
+    case 0:
+        expand_piece(type, from, 0, w);
+        break;
+    case 1:
+        expand_piece(type, from, 1, w);
+        break;
+    case 2:
+        expand_piece(type, from, 2, w);
+        break;
+    case 3:
+        expand_piece(type, from, 3, w);
+        break;
+    case 4:
+        expand_piece(type, from, 4, w);
+        break;
+    case 5:
+        expand_piece(type, from, 5, w);
+        break;
+    case 6:
+        expand_piece(type, from, 6, w);
+        break;
+    default:
+        expand_piece(type, from, 7, w);
+    }
 }
 
-/* The integer of section 4 for row r of a step and group g. */
-always_inline __m512i total_of(int type, const struct step_sums *sums, int r, int g)
+/* What finishes rows of a group: numbers in registers, and pointers that walk. */
+struct row_end {
+    __m512 d, m;
+    __m512i minima[8];
+    const float *dx;
+    const int16_t *sums;
+    const int32_t (*high)[MATMUL_GROUP], (*low)[MATMUL_GROUP]; /* products of the planes */
+    float (*to)[MATMUL_GROUP];
+};
+
+always_inline struct row_end row_end_start(int type, const struct step_rest *rest,
+                                           const struct step_sums *sums, int g)
 {
-    const __m512i high =
-        _mm512_load_si512(sums->of[r / TILE_ROWS][is_one_plane(type) ? g : 0][r % TILE_ROWS]);
+    const struct group_scales *s = &rest->scales[g];
+    struct row_end e = {0};
+    e.dx = rest->dx;
+    e.sums = rest->sums;
+    e.to = (float(*)[MATMUL_GROUP])rest->to[g];
+    e.high = sums->of[is_one_plane(type) ? g : 0];
+    e.low = sums->of[1];
+    e.d = _mm512_loadu_ps(s->d);
+    if (!type_has_minimum(type))
+        return e;
+    e.m = _mm512_loadu_ps(s->m);
+#pragma GCC unroll 8
+    for (int j = 0; j < 128 / type_sub_columns(type); j++)
+        e.minima[j] = _mm512_loadu_si512(s->minima[j]);
+    return e;
+}
+
+always_inline void row_end_skip(int type, struct row_end *e, int rows)
+{
+    e->dx += rows;
+    e->sums += rows * (256 / type_sub_columns(type));
+    e->high += rows;
+    e->low += rows;
+    e->to += rows;
+}
+
+/* The integer of section 4 for row r. */
+always_inline __m512i total_of(int type, const struct row_end *e, int r)
+{
+    const __m512i high = _mm512_load_si512(e->high[r]);
     if (plane_form(type) == ONE_UNSIGNED)
         return high;
     if (plane_form(type) == ONE_NEGATED)
         return _mm512_sub_epi32(_mm512_setzero_si512(), high);
-    const __m512i low = _mm512_load_si512(sums->of[r / TILE_ROWS][1][r % TILE_ROWS]);
+    const __m512i low = _mm512_load_si512(e->low[r]);
     return _mm512_add_epi32(_mm512_slli_epi32(high, plane_form(type) == DIGITS ? 3 : 8), low);
 }
 
-/* Rows first … end of a step: acc += (d · dx) · total − (dmin · dx) · minima. */
-always_inline void finish_rows(int type, const struct step_rest *rest, const struct step_sums *sums,
-                               int g, int first, int end)
+/* Rows first … end of where e is: acc += (d · dx) · total − (dmin · dx) · minima. */
+always_inline void finish_rows(int type, const struct row_end *e, int first, int end)
 {
     const int pairs = 128 / type_sub_columns(type);
-    const struct group_scales *s = &rest->scales[g];
-    if (first >= end)
-        return;
-    const __m512 d = _mm512_loadu_ps(s->d);
-    const __m512 m = type_has_minimum(type) ? _mm512_loadu_ps(s->m) : _mm512_setzero_ps();
-    __m512i minima[8];
-    if (type_has_minimum(type)) {
-#pragma GCC unroll 8
-        for (int j = 0; j < pairs; j++)
-            minima[j] = _mm512_loadu_si512(s->minima[j]);
-    }
+#pragma GCC unroll 4
     for (int r = first; r < end; r++) {
-        const struct matmul_codes *x = rest->x;
-        const int row = rest->first + r;
-        float *to = rest->to[g] + (size_t)r * MATMUL_GROUP;
-        const __m512 dx =
-            _mm512_set1_ps(x->scales[(size_t)row * x->scale_stride + (size_t)rest->block]);
+        const __m512 dx = _mm512_set1_ps(e->dx[r]);
         __m512 acc =
-            _mm512_fmadd_ps(_mm512_mul_ps(d, dx), _mm512_cvtepi32_ps(total_of(type, sums, r, g)),
-                            _mm512_load_ps(to));
-        if (type_has_minimum(type)) {
-            const int16_t *of = sub_sums(type_sub_columns(type), x, row, rest->block);
-            acc = _mm512_fnmadd_ps(_mm512_mul_ps(m, dx),
-                                   _mm512_cvtepi32_ps(sums_times(minima, of, pairs)), acc);
-        }
-        _mm512_store_ps(to, acc);
+            _mm512_fmadd_ps(_mm512_mul_ps(e->d, dx), _mm512_cvtepi32_ps(total_of(type, e, r)),
+                            _mm512_load_ps(e->to[r]));
+        if (type_has_minimum(type))
+            acc = _mm512_fnmadd_ps(
+                _mm512_mul_ps(e->m, dx),
+                _mm512_cvtepi32_ps(sums_times(e->minima, e->sums + r * pairs * 2, pairs)), acc);
+        _mm512_store_ps(e->to[r], acc);
     }
-}
-
-/* A part of the rows, by quarter 1 … 3: what fits beside one quarter of a step's tiles. */
-always_inline void finish_part(int type, const struct step_rest *rest, const struct step_sums *sums,
-                               int part)
-{
-    static const int cuts[4] = {0, 11, 22, STEP_ROWS};
-    const int first = cuts[part - 1], end = rest->rows < cuts[part] ? rest->rows : cuts[part];
-    finish_rows(type, rest, sums, 0, first, end);
-    if (is_one_plane(type) && rest->to[1])
-        finish_rows(type, rest, sums, 1, first, end);
 }
 
 /* A tile's codes: in place, or a copy with rows of zeros where the activations end. */
@@ -229,76 +295,110 @@ struct step_codes {
     size_t stride[2];
 };
 
-/* Tiles: sums of A tile a and plane p in 2a + p, A tiles in 4 and 5, planes in 6 and 7. */
-always_inline void multiply_first(int type, int k, const struct step_weights *w,
-                                  const struct step_codes *a, struct step_sums *before)
-{
-    tile_load(6, w->planes[0][k * 16], 64);
-    tile_load(4, a->of[0] + k * 64, a->stride[0]);
-    if (before) {
-        tile_store(0, before->of[0][0], 64);
-        tile_zero(0);
-    }
-    if (is_high_signed(type))
-        tile_dot_signed(0, 4, 6);
-    else
-        tile_dot_unsigned(0, 4, 6);
-    tile_load(7, w->planes[1][k * 16], 64);
-    if (before) {
-        tile_store(1, before->of[0][1], 64);
-        tile_zero(1);
-    }
-    if (is_low_signed(type))
-        tile_dot_signed(1, 4, 7);
-    else
-        tile_dot_unsigned(1, 4, 7);
-}
+/* What is expanded beside the steps of a super-block: `pieces` of it after every `every`
+ * quarters of a step. */
+struct ahead {
+    struct step_source from;
+    struct step_weights *to;
+    int pieces, every, wait, done;
+};
 
-always_inline void multiply_second(int type, int k, const struct step_codes *a,
-                                   struct step_sums *before)
+always_inline void ahead_some(int type, struct ahead *h)
 {
-    if (before) {
-        tile_store(2, before->of[1][0], 64);
-        tile_zero(2);
-        tile_store(3, before->of[1][1], 64);
-        tile_zero(3);
-    }
-    if (!a->of[1])
+    if (h->wait-- > 0)
         return;
-    tile_load(5, a->of[1] + k * 64, a->stride[1]);
-    if (is_high_signed(type))
-        tile_dot_signed(2, 5, 6);
-    else
-        tile_dot_unsigned(2, 5, 6);
-    if (is_low_signed(type))
-        tile_dot_signed(3, 5, 7);
-    else
-        tile_dot_unsigned(3, 5, 7);
+    h->wait = h->every - 1;
+    for (int i = 0; i < h->pieces && h->done < PIECES; i++)
+        expand_some(type, &h->from, h->done++, h->to);
 }
 
-/* All columns of a super-block, 64 at a time. The first quarter takes the sums of the step before
- * out of the tiles, each just before its tile is needed; the others leave time to finish them. */
+/* All columns of a super-block, 64 at a time. Tiles: sums of A tile a and plane p in 2a + p, A
+ * tiles in 4 and 5, planes in 6 and 7. The first quarter takes the sums of the step before out of
+ * the tiles, each just before its tile is needed. Between two tile products there are no more
+ * vector instructions than let the processor see the next ones: it looks some 500 ahead. */
 always_inline void multiply_256(int type, const struct step_weights *w, const struct step_codes *a,
-                                const struct step_rest *before, struct step_sums *sums)
+                                const struct step_rest *rest, struct step_sums *sums,
+                                struct ahead *ahead)
 {
-    multiply_first(type, 0, w, a, sums);
-    multiply_second(type, 0, a, sums);
+    const bool second = is_one_plane(type) && rest->to[1];
+    struct row_end e0 = row_end_start(type, rest, sums, 0);
+    struct row_end e1 = row_end_start(type, rest, sums, is_one_plane(type) ? 1 : 0);
 #pragma GCC unroll 1
-    for (int k = 1; k < 4; k++) {
-        multiply_first(type, k, w, a, NULL);
-        multiply_second(type, k, a, NULL);
-        finish_part(type, before, sums, k);
+    for (int k = 0; k < 4; k++) {
+        const bool is_unfinished = k * 8 < rest->rows;
+        tile_load(6, w->planes[0][k * 16], 64);
+        tile_load(4, a->of[0] + k * 64, a->stride[0]);
+        if (k == 0) {
+            tile_store(0, sums->of[0][0], 64);
+            tile_zero(0);
+        }
+        if (is_high_signed(type))
+            tile_dot_signed(0, 4, 6);
+        else
+            tile_dot_unsigned(0, 4, 6);
+        tile_load(7, w->planes[1][k * 16], 64);
+        if (k == 0) {
+            tile_store(1, sums->of[1][0], 64);
+            tile_zero(1);
+        }
+        if (is_low_signed(type))
+            tile_dot_signed(1, 4, 7);
+        else
+            tile_dot_unsigned(1, 4, 7);
+        if (is_unfinished) {
+            finish_rows(type, &e0, 0, 3);
+            if (second)
+                finish_rows(type, &e1, 0, 3);
+        }
+        if (k == 0) {
+            tile_store(2, sums->of[0][TILE_ROWS], 64);
+            tile_zero(2);
+        }
+        if (a->of[1]) {
+            tile_load(5, a->of[1] + k * 64, a->stride[1]);
+            if (is_high_signed(type))
+                tile_dot_signed(2, 5, 6);
+            else
+                tile_dot_unsigned(2, 5, 6);
+        }
+        if (is_unfinished) {
+            finish_rows(type, &e0, 3, 5);
+            if (second)
+                finish_rows(type, &e1, 3, 5);
+        }
+        if (k == 0) {
+            tile_store(3, sums->of[1][TILE_ROWS], 64);
+            tile_zero(3);
+        }
+        if (a->of[1]) {
+            if (is_low_signed(type))
+                tile_dot_signed(3, 5, 7);
+            else
+                tile_dot_unsigned(3, 5, 7);
+        }
+        if (is_unfinished) {
+            finish_rows(type, &e0, 5, 8);
+            if (second)
+                finish_rows(type, &e1, 5, 8);
+        }
+        row_end_skip(type, &e0, 8);
+        row_end_skip(type, &e1, 8);
+        ahead_some(type, ahead);
     }
 }
 
-always_inline void finish_last(int type, const struct step_rest *before, struct step_sums *sums)
+always_inline void finish_last(int type, const struct step_rest *rest, struct step_sums *sums)
 {
     tile_store(0, sums->of[0][0], 64);
-    tile_store(1, sums->of[0][1], 64);
-    tile_store(2, sums->of[1][0], 64);
-    tile_store(3, sums->of[1][1], 64);
-    for (int part = 1; part < 4; part++)
-        finish_part(type, before, sums, part);
+    tile_store(1, sums->of[1][0], 64);
+    tile_store(2, sums->of[0][TILE_ROWS], 64);
+    tile_store(3, sums->of[1][TILE_ROWS], 64);
+    for (int g = 0; g < 2 && rest->to[g]; g++) {
+        struct row_end e = row_end_start(type, rest, sums, g);
+#pragma GCC unroll 1
+        for (int r = 0; r < rest->rows; r++, row_end_skip(type, &e, 1))
+            finish_rows(type, &e, 0, 1);
+    }
 }
 
 /* Rows that fill no tile, with rows of zeros up to 16. */
@@ -340,41 +440,91 @@ static void sums_store(const struct matmul_tile *t, int group, int groups,
                    sizeof sums->of[g][r]);
 }
 
+/* Where a product is: some groups' first, a super-block, a group of them. */
+struct place {
+    int group, block, i;
+};
+
+/* How many groups share the activations there. */
+static int place_groups(const struct matmul_tile *t, const struct place *p)
+{
+    return t->groups - p->group < GROUPS_TOGETHER ? t->groups - p->group : GROUPS_TOGETHER;
+}
+
+static struct place place_next(const struct matmul_tile *t, struct place p, int together)
+{
+    p.i += together;
+    if (p.i < place_groups(t, &p))
+        return p;
+    p.i = 0;
+    if (++p.block < t->cols / 256)
+        return p;
+    p.block = 0;
+    p.group += GROUPS_TOGETHER;
+    return p;
+}
+
+always_inline struct step_source place_source(int type, const struct matmul_tile *t,
+                                              const struct place *p)
+{
+    const struct matmul_layout l = matmul_layout(type);
+    struct step_source s = {{NULL, NULL}, {NULL, NULL}};
+    const uint8_t *group = t->weights + (size_t)(p->group + p->i) * t->group_bytes;
+    const size_t halves = (size_t)(t->cols / 256) * (size_t)l.block_bytes;
+    for (int g = 0; g < 2 && p->group + p->i + g < t->groups; g++) {
+        s.block[g] = group + (size_t)p->block * (size_t)l.block_bytes;
+        s.halves[g] = group + halves + (size_t)p->block * (size_t)l.halves * 32;
+        group += t->group_bytes;
+    }
+    return s;
+}
+
+always_inline void terms_fill(int type, const struct matmul_tile *t, int first, int blocks,
+                              struct row_terms *to)
+{
+    const struct matmul_codes *x = &t->codes;
+    const int subs = 256 / type_sub_columns(type);
+    for (int r = 0; r < t->rows; r++) {
+        const float *dx = x->scales + (size_t)r * x->scale_stride + first;
+        const int16_t *sums = sub_sums(type_sub_columns(type), x, r, first);
+        for (int b = 0; b < blocks; b++) {
+            to->dx[b][r] = dx[b];
+            if (type_has_minimum(type))
+                memcpy(to->sums[b] + r * subs, sums + b * subs, (size_t)subs * sizeof *sums);
+        }
+    }
+}
+
 /* What the steps over super-blocks share. */
 struct steps {
-    struct step_weights weights;
+    struct row_terms terms[2];      /* of these super-blocks and of those before */
+    struct step_weights weights[2]; /* one is multiplied, one expanded */
     struct step_sums sums;
     struct tail tail;
     struct step_rest rest;
-    int turn; /* which scales the step uses */
 };
 
-/* Groups g and, of types with one plane, g + 1 times all rows, in super-block b. */
-always_inline void steps_of_group(int type, const struct matmul_tile *t, struct steps *s, int b,
-                                  const uint8_t *group, bool second, float (*to)[PADDED_ROWS][16])
+/* All rows at one place. */
+always_inline void steps_at(int type, const struct matmul_tile *t, struct steps *s,
+                            const struct place *p, const struct step_weights *w,
+                            struct ahead *ahead, struct tile_sums *sums)
 {
-    const struct matmul_layout l = matmul_layout(type);
-    const size_t at = (size_t)b * (size_t)l.block_bytes;
-    const size_t halves =
-        (size_t)(t->cols / 256) * (size_t)l.block_bytes + (size_t)b * (size_t)l.halves * 32;
-    s->turn ^= 1;
-    struct group_scales *scales = s->weights.scales[s->turn];
-    expand_256(type, group + at, group + halves, 0, &s->weights, &scales[0]);
-    if (second)
-        expand_256(type, group + t->group_bytes + at, group + t->group_bytes + halves, 1,
-                   &s->weights, &scales[1]);
+    const struct row_terms *terms = &s->terms[p->block / TERM_BLOCKS % 2];
+    const float *dx = terms->dx[p->block % TERM_BLOCKS];
+    const int16_t *sub_sums_of = terms->sums[p->block % TERM_BLOCKS];
+    const bool second = is_one_plane(type) && p->i + 1 < place_groups(t, p);
     for (int row = 0; row < t->rows; row += STEP_ROWS) {
         struct step_codes a;
-        a.of[0] = tile_codes(t, &s->tail, row, b * 256, &a.stride[0]);
-        a.of[1] = tile_codes(t, &s->tail, row + TILE_ROWS, b * 256, &a.stride[1]);
-        multiply_256(type, &s->weights, &a, &s->rest, &s->sums);
+        a.of[0] = tile_codes(t, &s->tail, row, p->block * 256, &a.stride[0]);
+        a.of[1] = tile_codes(t, &s->tail, row + TILE_ROWS, p->block * 256, &a.stride[1]);
+        multiply_256(type, w, &a, &s->rest, &s->sums, ahead);
         const int left = t->rows - row;
-        s->rest = (struct step_rest){scales,
-                                     &t->codes,
-                                     b,
-                                     row,
-                                     left < STEP_ROWS ? left : STEP_ROWS,
-                                     {to[0][row], second ? to[1][row] : NULL}};
+        s->rest = (struct step_rest){
+            .scales = w->scales,
+            .rows = left < STEP_ROWS ? left : STEP_ROWS,
+            .dx = dx + row,
+            .sums = sub_sums_of + row * (256 / type_sub_columns(type)),
+            .to = {sums->of[p->i][row], second ? sums->of[p->i + 1][row] : NULL}};
     }
 }
 
@@ -383,22 +533,40 @@ always_inline void product_256(int type, const struct matmul_tile *t)
     static const struct tile_shapes shapes = {.palette = 1,
                                               .bytes = {64, 64, 64, 64, 64, 64, 64, 64},
                                               .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
-    const int together = is_one_plane(type) ? 2 : 1;
+    const int together = is_one_plane(type) ? 2 : 1, blocks = t->cols / 256;
     struct tile_sums sums;
-    struct steps s = {.tail.rows = t->rows % TILE_ROWS};
+    struct steps s = {.tail.rows = t->rows % TILE_ROWS}; /* rows that are missing: zeros */
+    s.rest.scales = s.weights[0].scales;                 /* of no rows */
+    struct place at = {0, 0, 0}, next;
     tile_configure(&shapes);
-    for (int g = 0; g < t->groups; g += GROUPS_TOGETHER) {
-        const int n = t->groups - g < GROUPS_TOGETHER ? t->groups - g : GROUPS_TOGETHER;
-        memset(sums.of, 0, (size_t)n * sizeof sums.of[0]);
-        for (int b = 0; b < t->cols / 256; b++) {
-            tail_fill(&s.tail, t, b * 256, 256);
-            for (int i = 0; i < n; i += together)
-                steps_of_group(type, t, &s, b, t->weights + (size_t)(g + i) * t->group_bytes,
-                               together == 2 && i + 1 < n, sums.of + i);
+    const struct step_source first = place_source(type, t, &at);
+    for (int j = 0; j < PIECES; j++)
+        expand_some(type, &first, j, &s.weights[0]);
+    for (int turn = 0; at.group < t->groups; at = next, turn ^= 1) {
+        next = place_next(t, at, together);
+        if (at.block == 0 && at.i == 0)
+            memset(sums.of, 0, (size_t)place_groups(t, &at) * sizeof sums.of[0]);
+        if (at.i == 0) {
+            tail_fill(&s.tail, t, at.block * 256, 256);
+            if (at.block % TERM_BLOCKS == 0)
+                terms_fill(type, t, at.block,
+                           blocks - at.block < TERM_BLOCKS ? blocks - at.block : TERM_BLOCKS,
+                           &s.terms[at.block / TERM_BLOCKS % 2]);
         }
-        finish_last(type, &s.rest, &s.sums);
-        s.rest.rows = 0;
-        sums_store(t, g, n, &sums);
+        const int steps = (t->rows + STEP_ROWS - 1) / STEP_ROWS;
+        struct ahead ahead = {.to = &s.weights[turn ^ 1],
+                              .pieces = steps == 1 ? 2 : 1,
+                              .every = steps == 1 ? 1 : steps / 2};
+        if (next.group < t->groups)
+            ahead.from = place_source(type, t, &next);
+        else
+            ahead.wait = INT_MAX;
+        steps_at(type, t, &s, &at, &s.weights[turn], &ahead, &sums);
+        if (next.group != at.group) {
+            finish_last(type, &s.rest, &s.sums);
+            s.rest.rows = 0;
+            sums_store(t, at.group, place_groups(t, &at), &sums);
+        }
     }
     tile_release();
 }
