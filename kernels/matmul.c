@@ -157,7 +157,7 @@ static int divide_up(int a, int b)
 static struct plan plan_tiles(const struct matmul_kernels *k, const struct matrix *w, int rows)
 {
     /* Micro-kernels take six rows and two groups at a time, or more of both. */
-    const bool many = k->product_many[w->type] && rows >= k->many;
+    const bool many = k->product_many[w->type] && rows >= k->many[w->type];
     const int unit = many ? k->many_unit : 6;
     /* Codes of the rows of a tile stay in half of the second-level cache while groups of weights
      * pass by: processors with tiles have 2 MiB, others 1 MiB and more. */
@@ -182,7 +182,7 @@ static void run_tile(const struct kernels *k, const struct matrix *w, struct mat
                      int first_group)
 {
     void (*product)(const struct matmul_tile *) = k->matmul.product[w->type];
-    if (k->matmul.product_many[w->type] && t->rows >= k->matmul.many)
+    if (k->matmul.product_many[w->type] && t->rows >= k->matmul.many[w->type])
         product = k->matmul.product_many[w->type];
     const int left = w->rows - first_group * MATMUL_GROUP;
     const int whole = t->groups * MATMUL_GROUP <= left ? t->groups : t->groups - 1;

@@ -43,10 +43,10 @@ struct matmul_tile {
 struct matmul_kernels {
     /* By weight type; empty for numbers that are no supported type. */
     void (*product[MATMUL_SLOTS])(const struct matmul_tile *tile);
-    /* The same for tiles of `many` rows and more, best a multiple of many_unit; empty where
+    /* The same for tiles of many[type] rows and more, best a multiple of many_unit; empty where
      * product[] serves them as well. */
     void (*product_many[MATMUL_SLOTS])(const struct matmul_tile *tile);
-    int many, many_unit;
+    int many[MATMUL_SLOTS], many_unit;
     const char *product_isa[MATMUL_SLOTS]; /* who filled a slot last; kernels_select() sets it */
     /* Takes 16 blocks of a type of codebook.h apart, which stand side by side. */
     void (*codebook_split)(int type, const uint8_t *from, struct codebook_block *to);

@@ -18,7 +18,8 @@
 #include <limits.h>
 
 enum {
-    FEWEST_ROWS = 9,     /* fewer are faster with vectors */
+    FEWEST_ROWS = 11,    /* fewer are faster with vectors */
+    FEWEST_ROWS_32 = 32, /* of formats of 32 columns */
     TILE_ROWS = 16,      /* of activations */
     STEP_ROWS = 32,      /* two A tiles */
     GROUPS_TOGETHER = 4, /* share the activations of some columns while those are cached */
@@ -805,6 +806,8 @@ void matmul_amx_fill(struct matmul_kernels *k)
     k->product_many[TENSOR_Q5_K] = product_q5_k;
     k->product_many[TENSOR_Q6_K] = product_q6_k;
     k->product_many[TENSOR_IQ4_XS] = product_iq4_xs;
-    k->many = FEWEST_ROWS;
+    for (int type = 0; type < MATMUL_SLOTS; type++)
+        if (k->product_many[type])
+            k->many[type] = matmul_layout(type).elements == 32 ? FEWEST_ROWS_32 : FEWEST_ROWS;
     k->many_unit = STEP_ROWS;
 }
