@@ -24,7 +24,7 @@ enum {
     STEP_ROWS = 32,      /* two A tiles */
     GROUPS_TOGETHER = 4, /* share the activations of some columns while those are cached */
     TERM_BLOCKS = 4,
-    TAIL_COLUMNS = 512,
+    TAIL_COLUMNS = 1024,
     PADDED_ROWS = (MATMUL_TILE_ROWS + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS
 };
 

@@ -164,6 +164,23 @@ struct expanded {
     float d[CHUNK_COLUMNS / 32][16], m[CHUNK_COLUMNS / 32][16];
 };
 
+/* The weights of the chunk behind this one, fetched a little at a time while this one multiplies:
+ * else memory rests meanwhile. */
+struct fetch {
+    const uint8_t *at[2], *end; /* of both groups, which walk together; end: of the first */
+    int lines;                  /* of each at a time */
+};
+
+always_inline void fetch_some(struct fetch *f)
+{
+    for (int i = 0; i < f->lines && f->at[0] < f->end; i++) {
+        _mm_prefetch((const char *)f->at[0], _MM_HINT_T0);
+        _mm_prefetch((const char *)f->at[1], _MM_HINT_T0);
+        f->at[0] += 64;
+        f->at[1] += 64;
+    }
+}
+
 /* Accumulators of a tile of two groups. */
 struct sums {
     float of[MATMUL_TILE_ROWS][2][MATMUL_GROUP];
@@ -253,7 +270,8 @@ always_inline void add_scaled(const struct expanded *e, int b, float dx, __m512i
 }
 
 always_inline void tile_32(int offset, int has_minimum, int rows, const struct expanded *e,
-                           int blocks, int first, const struct matmul_codes *x, float *to)
+                           int blocks, int first, const struct matmul_codes *x, struct fetch *fetch,
+                           float *to)
 {
     __m512 acc[TILE_ROWS][2];
 #pragma GCC unroll 6
@@ -263,6 +281,7 @@ always_inline void tile_32(int offset, int has_minimum, int rows, const struct e
     }
     for (int b = 0; b < blocks; b++) {
         const int16_t *sums = x->sums32 + first + b;
+        fetch_some(fetch);
         __m512i sum[TILE_ROWS][2];
 #pragma GCC unroll 6
         for (int r = 0; r < rows; r++)
@@ -314,7 +333,7 @@ always_inline void finish_256(int sub_columns, int offset, int has_minimum,
 
 always_inline void tile_256(int sub_columns, int offset, int has_minimum, int rows,
                             const struct expanded *e, int blocks, int first,
-                            const struct matmul_codes *x, float *to)
+                            const struct matmul_codes *x, struct fetch *fetch, float *to)
 {
     const int subs = 256 / sub_columns, vectors = sub_columns / 4;
     for (int b = 0; b < blocks; b++) {
@@ -324,6 +343,8 @@ always_inline void tile_256(int sub_columns, int offset, int has_minimum, int ro
             total[r][0] = total[r][1] = _mm512_setzero_si512();
 #pragma GCC unroll 1
         for (int j = 0; j < subs; j++) {
+            if (j % (subs / 8) == 0)
+                fetch_some(fetch);
             __m512i sum[TILE_ROWS][2];
 #pragma GCC unroll 6
             for (int r = 0; r < rows; r++)
@@ -352,14 +373,14 @@ always_inline void tile_256(int sub_columns, int offset, int has_minimum, int ro
 }
 
 always_inline void tile(int type, int rows, const struct expanded *e, int column, int columns,
-                        const struct matmul_codes *x, float *to)
+                        const struct matmul_codes *x, struct fetch *fetch, float *to)
 {
     if (matmul_layout(type).elements == 32)
         tile_32(type_offset(type), type_has_minimum(type), rows, e, columns / 32, column / 32, x,
-                to);
+                fetch, to);
     else
         tile_256(type_sub_columns(type), type_offset(type), type_has_minimum(type), rows, e,
-                 columns / 256, column / 256, x, to);
+                 columns / 256, column / 256, x, fetch, to);
 }
 
 static struct matmul_codes codes_from_row(struct matmul_codes c, int row)
@@ -373,7 +394,7 @@ static struct matmul_codes codes_from_row(struct matmul_codes c, int row)
 
 /* All rows times one expanded chunk, six at a time. */
 always_inline void tiles(int type, const struct matmul_tile *t, const struct expanded *e,
-                         int column, int columns, struct sums *sums)
+                         int column, int columns, struct fetch *fetch, struct sums *sums)
 {
     for (int r = 0, n; r < t->rows; r += n) {
         const struct matmul_codes x = codes_from_row(t->codes, r);
@@ -381,14 +402,30 @@ always_inline void tiles(int type, const struct matmul_tile *t, const struct exp
         float *to = sums->of[r][0];
         n = left >= TILE_ROWS ? TILE_ROWS : left >= 4 ? 4 : left >= 2 ? 2 : 1;
         if (n == TILE_ROWS)
-            tile(type, TILE_ROWS, e, column, columns, &x, to);
+            tile(type, TILE_ROWS, e, column, columns, &x, fetch, to);
         else if (n == 4)
-            tile(type, 4, e, column, columns, &x, to);
+            tile(type, 4, e, column, columns, &x, fetch, to);
         else if (n == 2)
-            tile(type, 2, e, column, columns, &x, to);
+            tile(type, 2, e, column, columns, &x, fetch, to);
         else
-            tile(type, 1, e, column, columns, &x, to);
+            tile(type, 1, e, column, columns, &x, fetch, to);
     }
+}
+
+/* What follows `columns` columns at `column` in memory, as much as one chunk at most. Behind the
+ * last columns that is the next group's beginning, or nothing that matters. */
+always_inline struct fetch fetch_behind(int type, const struct matmul_tile *t, const uint8_t *first,
+                                        const uint8_t *second, int column, int columns)
+{
+    const struct matmul_layout l = matmul_layout(type);
+    const int next = column + columns, left = t->cols - next;
+    const size_t skip =
+        left > 0 ? (size_t)(next / l.elements) * (size_t)l.block_bytes : 2 * t->group_bytes;
+    const int fetched = left > 0 && left < CHUNK_COLUMNS ? left : CHUNK_COLUMNS;
+    const int bytes = fetched / l.elements * l.block_bytes;
+    const int pieces = (t->rows + TILE_ROWS - 1) / TILE_ROWS * (columns / 32);
+    return (struct fetch){
+        {first + skip, second + skip}, first + skip + bytes, (bytes / 64 + pieces - 1) / pieces};
 }
 
 /* Two groups at a time; a single one is its own second, computed twice. */
@@ -402,9 +439,12 @@ always_inline void panel(int type, const struct matmul_tile *t)
         for (int column = 0; column < t->cols; column += CHUNK_COLUMNS) {
             const int left = t->cols - column;
             const int columns = left < CHUNK_COLUMNS ? left : CHUNK_COLUMNS;
-            expand(type, t, t->weights + (size_t)g * t->group_bytes, column, columns, &e[0]);
-            expand(type, t, t->weights + (size_t)second * t->group_bytes, column, columns, &e[1]);
-            tiles(type, t, e, column, columns, &sums);
+            const uint8_t *w0 = t->weights + (size_t)g * t->group_bytes;
+            const uint8_t *w1 = t->weights + (size_t)second * t->group_bytes;
+            struct fetch fetch = fetch_behind(type, t, w0, w1, column, columns);
+            expand(type, t, w0, column, columns, &e[0]);
+            expand(type, t, w1, column, columns, &e[1]);
+            tiles(type, t, e, column, columns, &fetch, &sums);
         }
         for (int r = 0; r < t->rows; r++) {
             float *y = t->y + (size_t)r * t->y_stride;
