@@ -698,11 +698,24 @@ always_inline void chunk_32(int type, const struct matmul_tile *t, int group, in
     tail_fill(tail, t, first * 32, blocks * 32);
     for (int i = 0; i < tiles; i++)
         chunk_rows_fill(type, t, tail, i * TILE_ROWS, first, blocks, &x[i]);
+    const size_t block_bytes = (size_t)matmul_layout(type).block_bytes;
+    const bool is_last = first + blocks == t->cols / 32;
     for (int g = 0; g < n; g++) {
-        expand_32(type, t->weights + (size_t)(group + g) * t->group_bytes, t->cols / 32, first,
-                  blocks, &w);
-        for (int i = 0; i < tiles; i++)
+        const uint8_t *from = t->weights + (size_t)(group + g) * t->group_bytes;
+        expand_32(type, from, t->cols / 32, first, blocks, &w);
+        /* What is expanded next is fetched while these multiply; behind a group's last columns
+         * that is another's first. */
+        const uint8_t *next = g + 1 < n ? from + t->group_bytes + (size_t)first * block_bytes
+                              : is_last ? from + t->group_bytes
+                                        : t->weights + (size_t)group * t->group_bytes +
+                                              (size_t)(first + blocks) * block_bytes;
+        const size_t lines = (size_t)blocks * block_bytes / 64, share = lines / (size_t)tiles + 1;
+        for (int i = 0; i < tiles; i++) {
+            for (size_t line = (size_t)i * share; line < lines && line < (size_t)(i + 1) * share;
+                 line++)
+                _mm_prefetch((const char *)next + line * 64, _MM_HINT_T0);
             multiply_32(type, &w, &x[i], blocks, sums->of[g] + i * TILE_ROWS);
+        }
     }
 }
 
