@@ -408,6 +408,13 @@ struct tail {
     _Alignas(64) int8_t codes[TILE_ROWS][TAIL_COLUMNS + 64];
 };
 
+static void tail_start(struct tail *tail, const struct matmul_tile *t)
+{
+    tail->rows = t->rows % TILE_ROWS;
+    if (tail->rows)
+        memset(tail->codes, 0, sizeof tail->codes);
+}
+
 static void tail_fill(struct tail *tail, const struct matmul_tile *t, int column, int columns)
 {
     const int first = t->rows - tail->rows;
@@ -494,6 +501,9 @@ always_inline void terms_fill(int type, const struct matmul_tile *t, int first, 
                 memcpy(to->sums[b] + r * subs, sums + b * subs, (size_t)subs * sizeof *sums);
         }
     }
+    for (int r = t->rows; r % 8 != 0; r++)
+        for (int b = 0; b < blocks; b++)
+            to->dx[b][r] = 0;
 }
 
 /* What the steps over super-blocks share. */
@@ -536,8 +546,9 @@ always_inline void product_256(int type, const struct matmul_tile *t)
                                               .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
     const int together = is_one_plane(type) ? 2 : 1, blocks = t->cols / 256;
     struct tile_sums sums;
-    struct steps s = {.tail.rows = t->rows % TILE_ROWS}; /* rows that are missing: zeros */
-    s.rest.scales = s.weights[0].scales;                 /* of no rows */
+    struct steps s; /* too large to clear for few rows */
+    tail_start(&s.tail, t);
+    s.rest = (struct step_rest){.scales = s.weights[0].scales}; /* of no rows */
     struct place at = {0, 0, 0}, next;
     tile_configure(&shapes);
     const struct step_source first = place_source(type, t, &at);
@@ -725,7 +736,8 @@ always_inline void product_32(int type, const struct matmul_tile *t)
                                               .bytes = {64, 64, 0, 0, 32, 32, 64, 64},
                                               .rows = {16, 16, 0, 0, 16, 16, 8, 8}};
     struct tile_sums sums;
-    struct tail tail = {.rows = t->rows % TILE_ROWS};
+    struct tail tail;
+    tail_start(&tail, t);
     const int blocks = t->cols / 32;
     tile_configure(&shapes);
     for (int g = 0; g < t->groups; g += GROUPS_TOGETHER) {
