@@ -70,3 +70,9 @@ def test_verbs():
     assert run(["paceline", "--help"]).stdout.startswith("Usage: paceline VERB")
     wrong = run(["paceline", "frobnicate"])
     assert wrong.returncode == 1 and "valid: up fetch" in wrong.stderr
+
+
+def test_the_api_listens_at_a_numeric_address():
+    result = run(["paceline-coordinator"], "--config", "/dev/null", "--model", "x", "--http", "foo:80")
+    assert result.returncode == 1
+    assert "--http: 'foo:80' is not a numeric address and a port" in result.stderr
