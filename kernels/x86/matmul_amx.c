@@ -18,8 +18,8 @@
 #include <limits.h>
 
 enum {
-    FEWEST_ROWS = 11,    /* fewer are faster with vectors */
-    FEWEST_ROWS_32 = 32, /* of formats of 32 columns */
+    FEWEST_ROWS = 28,    /* fewer are faster with vectors */
+    FEWEST_ROWS_32 = 44, /* of formats of 32 columns */
     TILE_ROWS = 16,      /* of activations */
     STEP_ROWS = 32,      /* two A tiles */
     GROUPS_TOGETHER = 4, /* share the activations of some columns while those are cached */

@@ -228,7 +228,7 @@ static void compare(const struct product *p, const char *isa, const float *got, 
 
 static struct product random_product(const struct type_case *c, enum flavour flavour)
 {
-    static const int tokens[] = {1, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 16, 17, 24, 40};
+    static const int tokens[] = {1, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 17, 28, 33, 44, 70};
     static const int narrow[] = {32, 64, 96, 160, 544, 896, 1056};
     static const int wide[] = {256, 512, 768, 1280};
     static const int plain[] = {1, 3, 17, 64, 131, 896};
