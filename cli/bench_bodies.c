@@ -1,8 +1,11 @@
 #include "cli/bench_bodies.h"
 
+#include "cli/stop_signal.h"
+
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define AHEAD_BYTES ((size_t)64 << 20)
 
@@ -84,8 +87,14 @@ int bench_bodies_open(struct bench_bodies *b, const struct bench_load_plan *plan
 void bench_bodies_wait(struct bench_bodies *b)
 {
     pthread_mutex_lock(&b->lock);
-    while (!b->is_done && !bodies_are_enough(b))
-        pthread_cond_wait(&b->made, &b->lock);
+    while (!b->is_done && !bodies_are_enough(b) && !stop_signal_is_raised()) {
+        struct timespec until; /* a signal wakes nobody here */
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += 100 * 1000 * 1000;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        pthread_cond_timedwait(&b->made, &b->lock, &until);
+    }
     pthread_mutex_unlock(&b->lock);
 }
 

@@ -138,7 +138,7 @@ static const struct conf_option bench_options[] = {
      .type = CONF_STRING,
      .offset = FIELD(api_key_file),
      .value = "FILE",
-     .help = "load: its first line is the key that the server wants"},
+     .help = "load: its first key is the one that the server wants"},
     CLUSTER_OPTIONS(struct bench_settings, "0"),
 };
 
@@ -206,7 +206,7 @@ int bench_options_check(const struct bench_settings *s, const struct bench_setti
     if (!of_cases || !of_load)
         return 0;
     return err_set_param(err, ERR_USAGE, of_cases,
-                         "--%s is of the measurements without a load, and --%s begins one; leave "
-                         "one of the two out",
+                         "--%s is of the measurements without a load, and --%s begins one (here or "
+                         "in the configuration): leave one of the two out",
                          of_cases, of_load);
 }

@@ -17,7 +17,7 @@ extern const char *const verb_groups[];
      .initial = "http://127.0.0.1:8080", .offset = offsetof(settings, url), .help = "the server"}, \
     {.name = "api-key-file", .type = CONF_STRING, .value = "FILE",                                 \
      .offset = offsetof(settings, api_key_file),                                                   \
-     .help = "its first line is the key that the server wants"}
+     .help = "its first key is the one that the server wants"}
 /* clang-format on */
 
 /* Prints "paceline: sentence" and returns the exit code that belongs to it. */

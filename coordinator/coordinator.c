@@ -195,6 +195,8 @@ int coordinator_submit(struct coordinator *c, struct request *const *requests, s
     int rc = coordinator_check_quota(c, requests[0]->tenant, n, err);
     if (rc == 0)
         rc = scheduler_check_room(&c->scheduler, n_choices, err);
+    if (rc == ERR_INPUT)
+        snprintf(err->param, sizeof err->param, "%s", n > 1 ? "prompt" : "n");
     for (size_t i = 0; rc == 0 && i < n; i++)
         coordinator_take(c, requests[i]);
     if (rc == ERR_QUOTA)

@@ -55,6 +55,7 @@ struct choice {
     uint32_t copy_from;          /* 1 + block whose content the newest one gets; 0: none */
     uint64_t age;                /* its number in the order of arrival */
     uint64_t step;               /* the last one that carries it */
+    int64_t passed_since_us;     /* there is no room for it since then, and others may pass; or 0 */
     int n_before_step;           /* n_computed before that one */
     bool counts_told;            /* the workers know its token counts */
     struct choice_counts counts; /* of its tokens, when there are penalties */

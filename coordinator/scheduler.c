@@ -53,10 +53,10 @@ int scheduler_check_room(const struct scheduler *s, int64_t n_choices, struct er
 {
     int most = s->spec.max_waiting + s->spec.n_slots;
     if (n_choices > most)
-        return err_set_param(err, ERR_INPUT, "n",
-                             "%lld answers were asked for, at most %d are possible here: %d at "
-                             "once (--concurrency) and %d that wait (--queue)",
-                             (long long)n_choices, most, s->spec.n_slots, s->spec.max_waiting);
+        return err_set(err, ERR_INPUT,
+                       "%lld answers were asked for, at most %d are possible here: %d at "
+                       "once (--concurrency) and %d that wait (--queue)",
+                       (long long)n_choices, most, s->spec.n_slots, s->spec.max_waiting);
     if (n_choices > most - s->n_running - s->waiting.n_waiting)
         return err_set(err, ERR_LIMIT, "%d answers are being made and %d wait: try again later",
                        s->n_running, s->waiting.n_waiting);
@@ -122,8 +122,8 @@ void scheduler_restart(struct scheduler *s)
 }
 
 /* Who gives way to c, or c itself: of the tenant that has the youngest of all, the least urgent.
- * So priorities count within a tenant alone, and the most urgent of the tenant that has been here
- * longest is nobody's victim: somebody always gets on. */
+ * So priorities count within a tenant alone, and the tenant whose youngest choice is the oldest
+ * gives way to nobody else: somebody always gets on. */
 static struct choice *scheduler_victim(const struct scheduler *s, struct choice *c)
 {
     struct choice *youngest = c, *victim = NULL;
@@ -319,23 +319,32 @@ static bool scheduler_has_room(struct scheduler *s, struct choice *c)
     if (wanted <= s->blocks.n_free || !s->n_running)
         return true;
     choice_forget_blocks(s, c);
-    if (s->blocked_age != c->age)
-        s->blocked_since_us = clock_now_us();
+    if (!c->passed_since_us)
+        c->passed_since_us = clock_now_us();
     s->blocked_age = c->age;
     s->blocked_released = s->blocks.n_released;
     return false;
 }
 
-/* The first one does not fit. For a while the next may pass it, if there is room for all that it
- * can become: it asks nobody for blocks, and the first one does not wait for long. */
-static struct choice *scheduler_passer(const struct scheduler *s)
+/* Blocks of all that it can become. */
+static int choice_most_blocks(const struct choice *c)
 {
-    if (clock_now_us() - s->blocked_since_us > PASSING_US)
+    return scheduler_blocks_of(c->request->n_prompt + c->request->max_tokens);
+}
+
+/* The first one does not fit. For a while the next may pass it, if there is room for all that it
+ * and those who run can become: it asks nobody for blocks, and the first one does not wait for
+ * long. */
+static struct choice *scheduler_passer(const struct scheduler *s, const struct choice *first)
+{
+    if (clock_now_us() - first->passed_since_us > PASSING_US)
         return NULL;
     struct choice *c = wait_queue_second(&s->waiting);
-    int length = c ? c->request->n_prompt + c->request->max_tokens : 0;
-    bool fits = scheduler_blocks_of(length) + scheduler_blocks_due(s) <= s->blocks.n_free;
-    return fits ? c : NULL;
+    int wanted = c ? choice_most_blocks(c) : 0;
+    for (int i = 0; c && i < s->spec.n_slots; i++)
+        if (s->slots[i])
+            wanted += choice_most_blocks(s->slots[i]) - s->slots[i]->n_blocks;
+    return wanted <= s->blocks.n_free ? c : NULL;
 }
 
 /* Whose turn it is and who has room. NULL: nobody now. */
@@ -343,7 +352,7 @@ static struct choice *scheduler_next(struct scheduler *s)
 {
     struct choice *c = wait_queue_first(&s->waiting);
     bool was_blocked = s->blocked_age == c->age && s->blocked_released == s->blocks.n_released;
-    return !was_blocked && scheduler_has_room(s, c) ? c : scheduler_passer(s);
+    return !was_blocked && scheduler_has_room(s, c) ? c : scheduler_passer(s, c);
 }
 
 /* Waiting choices move into free slots, as long as there is room for what they bring. */
@@ -356,12 +365,14 @@ static void scheduler_admit(struct scheduler *s)
         if (!c)
             return;
         wait_queue_remove(&s->waiting, c);
+        c->passed_since_us = 0;
         c->slot = i;
         s->slots[i] = c;
         s->n_running++;
         if (c->request->scheduled_us)
             continue;
         c->request->scheduled_us = clock_now_us();
+        scheduler_adopt(s, c); /* what is there already costs nothing */
         wait_queue_charge(&s->waiting, c->request->tenant, c->n_tokens - c->n_computed);
     }
 }
@@ -414,14 +425,19 @@ static int scheduler_add_decodes(struct scheduler *s, struct pipeline *p, double
                                  struct err *err)
 {
     double share = weight / s->n_groups, filled = 0;
-    int first = s->decode_turn;
+    int first = s->decode_turn, too_large = -1;
     if (p->n_decode_steps >= s->n_groups)
         return 0;
     for (int i = 0; i < s->spec.n_slots && filled < share - 1e-6; i++) {
         int slot = (first + i) % s->spec.n_slots;
         struct choice *c = s->slots[slot];
-        if (!c || !choice_is_decoding(c) || !step_builder_fits(&s->step, c, 1) ||
-            !scheduler_make_room(s, p, c, 1))
+        if (!c || !choice_is_decoding(c))
+            continue;
+        if (!step_builder_fits(&s->step, c, 1)) {
+            too_large = too_large < 0 ? slot : too_large;
+            continue;
+        }
+        if (!scheduler_make_room(s, p, c, 1))
             continue;
         int rc = scheduler_take(s, c, 1, err);
         if (rc != 0)
@@ -431,6 +447,8 @@ static int scheduler_add_decodes(struct scheduler *s, struct pipeline *p, double
         s->step.n_decode_rows++;
         s->decode_turn = (slot + 1) % s->spec.n_slots;
     }
+    if (too_large >= 0) /* goes first in the next one */
+        s->decode_turn = too_large;
     return 0;
 }
 
@@ -475,7 +493,7 @@ static int scheduler_add_prefills(struct scheduler *s, struct pipeline *p, int n
                                   struct err *err)
 {
     int budget = scheduler_prefill_budget(s, p, n_decoding);
-    int first = s->prefill_turn;
+    int first = s->prefill_turn, too_large = -1;
     for (int i = 0; i < s->spec.n_slots && budget > 0; i++) {
         int slot = (first + i) % s->spec.n_slots;
         struct choice *c = s->slots[slot];
@@ -485,8 +503,13 @@ static int scheduler_add_prefills(struct scheduler *s, struct pipeline *p, int n
         if (scheduler_is_computed_by_another(s, c) || !scheduler_fork(s, p, c) || c->slot < 0)
             continue;
         int count = scheduler_prefill_rows(s, c, budget);
-        if (count == 0 || !step_builder_fits(&s->step, c, count) ||
-            !scheduler_make_room(s, p, c, count))
+        if (count == 0)
+            continue;
+        if (!step_builder_fits(&s->step, c, count)) {
+            too_large = too_large < 0 ? slot : too_large;
+            continue;
+        }
+        if (!scheduler_make_room(s, p, c, count))
             continue;
         int rc = scheduler_take(s, c, count, err);
         if (rc != 0)
@@ -494,6 +517,9 @@ static int scheduler_add_prefills(struct scheduler *s, struct pipeline *p, int n
         budget -= count;
         s->prefill_turn = (slot + 1) % s->spec.n_slots;
     }
+    s->prompts_first = too_large >= 0 && s->step.n_decode_rows > 0;
+    if (too_large >= 0)
+        s->prefill_turn = too_large;
     return 0;
 }
 
@@ -517,9 +543,12 @@ static int scheduler_send_one(struct scheduler *s, struct pipeline *p, struct er
         return 0;
     s->n_begun++;
     int rc = step_builder_begin(&s->step, err);
+    bool prompts_first = s->prompts_first;
+    if (rc == 0 && prompts_first)
+        rc = scheduler_add_prefills(s, p, n_decoding, err);
     if (rc == 0)
         rc = scheduler_add_decodes(s, p, weight, err);
-    if (rc == 0)
+    if (rc == 0 && !prompts_first)
         rc = scheduler_add_prefills(s, p, n_decoding, err);
     if (rc == 0)
         rc = step_builder_send(&s->step, p, err);

@@ -45,12 +45,11 @@ struct scheduler {
     struct wait_queue waiting;
     int n_running;
     int decode_turn, prefill_turn; /* slots that are looked at first */
-    int n_groups;                  /* that the decoding choices form now */
-    uint64_t n_arrived, n_begun;   /* choices, steps */
-    /* There was no room for the choice of this age (0: none), first at that time, and last when so
-     * many blocks had been released. */
+    bool prompts_first;          /* decode rows left no room in the last message for one of them */
+    int n_groups;                /* that the decoding choices form now */
+    uint64_t n_arrived, n_begun; /* choices, steps */
+    /* There was no room for the choice of this age (0: none) when so many had been released. */
     uint64_t blocked_age, blocked_released;
-    int64_t blocked_since_us;
     uint64_t n_preemptions; /* since the beginning */
 };
 

@@ -1,11 +1,16 @@
 #include "coordinator/step_builder.h"
 
+#include "coordinator/planner.h"
 #include "kernels/attention.h"
 #include "proto/wire.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* What is not a sequence's or an output's: numbers of the step, and the time of each stage that it
+ * gets on its way. */
+#define MESSAGE_HEAD (64 + 32 * PLANNER_MAX_STAGES)
 
 int step_builder_init(struct step_builder *b, int max_rows, int max_sequences, int max_outputs,
                       uint32_t vocabulary, struct err *err)
@@ -43,7 +48,7 @@ int step_builder_begin(struct step_builder *b, struct err *err)
         .deployment = 1, .tokens = b->tokens, .sequences = b->sequences, .outputs = b->outputs};
     b->n_decode_rows = b->n_logit_rows = 0;
     b->n_counts = 0;
-    b->message_bytes = 64;
+    b->message_bytes = MESSAGE_HEAD;
     return 0;
 }
 
@@ -132,31 +137,36 @@ static int step_builder_add_outputs(struct step_builder *b, struct choice *c, ui
 }
 
 /* Bytes on the wire, at most: varints of 32 bits take 5, of 64 bits 10, and each field a tag. */
-static size_t step_builder_bytes(const struct choice *c, int count)
+static size_t step_builder_bytes(const struct step_builder *b, const struct choice *c, int count)
 {
     const struct batch_sampling *p = &c->request->sampling;
-    size_t blocks = (size_t)(c->n_computed + count) / KV_BLOCK_TOKENS + 1;
+    int end = (c->n_computed + count) / KV_BLOCK_TOKENS + 1;
+    size_t blocks = (size_t)((c->n_blocks > end ? c->n_blocks : end) - c->n_blocks_told);
     size_t bytes = 48 + 5 * (size_t)count + 5 * blocks;
     bool is_sampled = c->request->kind == REQUEST_GENERATE;
     bytes += (is_sampled ? 1 : (size_t)count) * 48;
     if (!is_sampled || c->n_computed + count < c->n_tokens)
         return bytes;
-    size_t counts = c->counts_told ? 1 : (size_t)c->n_tokens;
+    /* Tokens take 3 bytes: no vocabulary has 2^21. */
+    size_t counts = (size_t)c->n_tokens < b->vocabulary ? (size_t)c->n_tokens : b->vocabulary;
+    if (c->counts_told)
+        counts = 1;
     if (!step_builder_penalises(p))
         counts = 0;
-    return bytes + 96 + 13 * p->n_bias + 5 * p->n_forbidden + 16 * counts;
+    return bytes + 96 + 13 * p->n_bias + 5 * p->n_forbidden + 12 * counts;
 }
 
 bool step_builder_fits(const struct step_builder *b, const struct choice *c, int count)
 {
-    return !b->batch.n_rows || b->message_bytes + step_builder_bytes(c, count) <= WIRE_MAX_ENVELOPE;
+    return !b->batch.n_rows ||
+           b->message_bytes + step_builder_bytes(b, c, count) <= WIRE_MAX_ENVELOPE;
 }
 
 int step_builder_add(struct step_builder *b, struct choice *c, int count, struct err *err)
 {
     int end = c->n_computed + count;
     assert(count > 0 && end <= c->n_tokens && c->n_blocks * KV_BLOCK_TOKENS >= end);
-    b->message_bytes += step_builder_bytes(c, count);
+    b->message_bytes += step_builder_bytes(b, c, count);
     uint32_t first_row = b->batch.n_rows, outputs_before = b->batch.n_outputs;
     memcpy(b->tokens + first_row, c->tokens + c->n_computed, (size_t)count * sizeof *b->tokens);
     b->sequences[b->batch.n_sequences] =

@@ -13,7 +13,8 @@
  * by one that arrives 20,000 s later. That is the bound on starving, whatever else arrives.
  *
  * Choices carry the links (a pairing heap for each tenant; a binary heap of the tenants), so adding
- * cannot fail. Adding takes O(log tenants), removing O(log waiting) amortised, asking O(1). */
+ * cannot fail. Adding takes O(log tenants), removing O(log waiting) amortised, asking for the
+ * first O(1), for the second O(waiting). */
 #ifndef PACELINE_COORDINATOR_WAIT_QUEUE_H
 #define PACELINE_COORDINATOR_WAIT_QUEUE_H
 

@@ -82,14 +82,14 @@ static void a_step_tells_what_has_changed(void **state)
     (void)state;
     struct err err;
     struct step_builder b;
-    uint32_t prompt[] = {5, 6, 5}, blocks[1] = {0};
+    uint32_t prompt[] = {5, 6, 5};
     struct request r = {.prompt = prompt, .n_prompt = 3, .max_tokens = 8, .n_choices = 1};
     r.sampling = (struct batch_sampling){.repetition_penalty = 1.1f};
     assert_int_equal(step_builder_init(&b, 16, 1, 1, 100, &err), 0);
     assert_int_equal(request_prepare(&r, NULL, &err), 0);
     struct choice *c = r.choices;
     c->slot = 0;
-    c->blocks = blocks;
+    c->blocks[0] = 0;
     c->n_blocks = 1;
     struct batch_sampling *told = build(&b, c);
     assert_true(told->counts_reset);
@@ -115,6 +115,7 @@ static void a_step_tells_what_has_changed(void **state)
     step_builder_clear(&b);
     choice_counts_clear(&c->counts);
     free(c->tokens);
+    free(c->blocks);
     free(r.choices);
 }
 

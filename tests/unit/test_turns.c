@@ -166,6 +166,63 @@ static void small_ones_pass_one_that_does_not_fit_for_a_while(void **state)
     world_close(&w);
 }
 
+/* Two tenants whose first ones do not fit take turns at being first; their time runs all the same.
+ */
+static void nobody_is_passed_for_ever(void **state)
+{
+    (void)state;
+    struct world w;
+    virtual_clock_set(SECOND_US);
+    world_open(&w, 1, 1, world_spec(16, 1024, 512, 32, 24, 36));
+    struct request *large[2];
+    for (int tenant = 0; tenant < 2; tenant++)
+        world_add(&w, request_of(tenant, 640, 300, 1 + (uint32_t)tenant));
+    world_turn(&w);
+    for (int tenant = 0; tenant < 2; tenant++) {
+        large[tenant] = request_of(tenant, 1000, 3, 3 + (uint32_t)tenant);
+        world_add(&w, large[tenant]);
+    }
+    int n_passed = 0;
+    for (int second = 2; second < 30; second++) {
+        virtual_clock_set(second * SECOND_US);
+        int before = w.n_finished;
+        for (int tenant = 0; tenant < 2; tenant++)
+            world_add(&w, request_of(tenant, 1, 2, 5 + (uint32_t)(2 * second + tenant)));
+        for (int i = 0; i < 6; i++)
+            world_turn(&w);
+        assert_true(large[0]->choices[0].slot < 0 && large[1]->choices[0].slot < 0);
+        n_passed += second < 10 ? w.n_finished - before : 0;
+        if (second > 14)
+            assert_int_equal(w.n_finished, before);
+        while (w.n_requests > 18)
+            world_drop(&w, w.requests[w.n_requests - 1]);
+    }
+    assert_true(n_passed > 4);
+    world_finish(&w);
+    world_close(&w);
+}
+
+/* Together they fit as well. */
+static void those_who_pass_have_room_to_their_end(void **state)
+{
+    (void)state;
+    struct world w;
+    virtual_clock_set(SECOND_US);
+    world_open(&w, 1, 1, world_spec(16, 1024, 512, 32, 24, 20));
+    world_add(&w, request_of(0, 640, 60, 1));
+    world_turn(&w);
+    struct request *large = request_of(0, 1000, 3, 2);
+    world_add(&w, large);
+    for (uint32_t i = 0; i < 3; i++)
+        world_add(&w, request_of(0, 10, 400, 3 + i));
+    while (large->choices[0].slot < 0)
+        world_turn(&w);
+    assert_true(w.n_finished > 0);
+    assert_int_equal(w.scheduler.n_preemptions, 0);
+    world_finish(&w);
+    world_close(&w);
+}
+
 /* Readers of logits who do not read hold what they have, and claim nothing. */
 static void slow_readers_claim_no_blocks(void **state)
 {
@@ -274,17 +331,34 @@ static void a_step_is_never_larger_than_a_message(void **state)
 {
     (void)state;
     struct world w;
+    struct request *requests[22];
     world_open(&w, 1, 1, world_spec(264, 128, 512, 264, 8, 0));
     for (uint32_t i = 0; i < 22; i++) {
-        struct request *r = world_request_cached(3, 4, 12, i);
-        r->sampling.n_bias = BATCH_BIASES;
+        struct request *r = world_request_cached(3, 100, 12, i);
+        r->sampling.n_bias = i % 11 ? BATCH_BIASES : 0;
         struct batch_bias *bias = calloc(BATCH_BIASES, sizeof *bias);
         assert_non_null(bias);
         for (uint32_t k = 0; k < BATCH_BIASES; k++)
             bias[k] = (struct batch_bias){k % VOCABULARY, 0.5f};
         r->sampling.bias = bias;
+        requests[i] = r;
         world_add(&w, r);
     }
+    for (int i = 0; i < 30; i++)
+        world_turn(&w);
+    int before[22][12], least = 64, most = 0;
+    for (int i = 0; i < 22; i++)
+        for (int k = 0; k < 12; k++)
+            before[i][k] = requests[i]->choices[k].n_tokens;
+    for (int i = 0; i < 30; i++)
+        world_turn(&w);
+    for (int i = 0; i < 22; i++)
+        for (int k = 0; k < 12; k++) {
+            int n = requests[i]->choices[k].n_tokens - before[i][k];
+            least = n < least ? n : least;
+            most = n > most ? n : most;
+        }
+    assert_true(most > 15 && 2 * least > most); /* nobody is left behind */
     world_finish(&w);
     world_close(&w);
 }
@@ -298,6 +372,8 @@ int main(void)
         cmocka_unit_test(priorities_do_not_reach_another_tenant),
         cmocka_unit_test(nobody_begins_on_blocks_that_are_spoken_for),
         cmocka_unit_test(small_ones_pass_one_that_does_not_fit_for_a_while),
+        cmocka_unit_test(nobody_is_passed_for_ever),
+        cmocka_unit_test(those_who_pass_have_room_to_their_end),
         cmocka_unit_test(slow_readers_claim_no_blocks),
         cmocka_unit_test(choices_begin_together_beside_a_stream),
         cmocka_unit_test(what_nobody_can_find_again_goes_first),
