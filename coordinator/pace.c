@@ -7,6 +7,8 @@
 #define DEFAULT_ROWS_ALONE  256 /* at most */
 #define FIXED_ROWS          14  /* what any step costs in prompt rows, before times are known */
 #define LEAST_ROWS_BESIDE   4   /* whatever was learnt: a prompt must get on */
+#define CHUNKS_OF_A_PROMPT  12  /* at least, for each stage after the first */
+#define FEW_ROWS_ALONE      96  /* chunks may always have so many: fewer cost more each */
 #define LEAST_ROWS_ALONE    32
 #define SHARE_OF_DECODE     0.8     /* what prompts may add to a decode step's time */
 #define MOST_GROWTH         2       /* beyond the largest step that is known */
@@ -93,8 +95,18 @@ static double pace_prompt_time(struct step_cost *c, int n_left, int rows)
     return (fmax(1, (double)n_left / rows) - 1) * slowest + sum;
 }
 
+/* Where stages follow each other, the first one's chunk is what the last one waits for, and times
+ * are known too roughly (a row costs more the further back it looks) to trust in large ones. */
+static int pace_most_alone(const struct step_cost *c, int n_left)
+{
+    int most = c->n_stages > 1 ? n_left / (CHUNKS_OF_A_PROMPT * (c->n_stages - 1)) : n_left;
+    return most > FEW_ROWS_ALONE ? most : FEW_ROWS_ALONE;
+}
+
 int pace_rows_alone(struct step_cost *c, int n_left, int most)
 {
+    int bound = pace_most_alone(c, n_left);
+    most = most < bound ? most : bound;
     int best = most;
     double least = INFINITY;
     bool known = step_cost_slowest(c, STEP_PREFILL, LEAST_ROWS_ALONE) > 0;
