@@ -183,6 +183,23 @@ static void groups_fill_the_wire(void **state)
     step_cost_clear(&c);
 }
 
+/* However cheap the rows of a large one seem, the stages behind wait for it. */
+static void chunks_are_small_parts_of_a_prompt(void **state)
+{
+    (void)state;
+    for (int n_stages = 1; n_stages <= 4; n_stages++) {
+        struct step_cost c;
+        static const uint32_t times[] = {90000, 90000, 90000, 90000};
+        assert_int_equal(step_cost_init(&c, n_stages, NULL), 0);
+        for (int rows = 32; rows <= 512; rows *= 2)
+            step_cost_learn(&c, 0, rows, times, -1);
+        assert_int_equal(pace_rows_alone(&c, 4000, 512),
+                         n_stages == 1 ? 512 : 4000 / 12 / (n_stages - 1) / 32 * 32);
+        assert_int_equal(pace_rows_alone(&c, 100, 512), 96);
+        step_cost_clear(&c);
+    }
+}
+
 static void a_round_takes_a_second_at_most(void **state)
 {
     (void)state;
@@ -211,6 +228,7 @@ int main(void)
         cmocka_unit_test(free_rows_become_more_but_not_without_end),
         cmocka_unit_test(a_slow_step_is_forgotten),
         cmocka_unit_test(groups_fill_the_wire),
+        cmocka_unit_test(chunks_are_small_parts_of_a_prompt),
         cmocka_unit_test(a_round_takes_a_second_at_most),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
