@@ -25,7 +25,7 @@ struct stage {
     struct model_config model;
     struct batch_limits limits;
     int first_layer, end_layer;
-    struct region region; /* weights, then KV blocks, then working memory */
+    struct region region; /* KV blocks, then working memory; weights are in packs */
     struct stage_bytes bytes;
     struct weights weights;
     struct kv_store kv;
@@ -53,6 +53,11 @@ bool stage_is_last(const struct stage *s)
 int64_t stage_claimed_bytes(const struct stage *s)
 {
     return s->bytes.total;
+}
+
+int64_t stage_own_bytes(const struct stage *s)
+{
+    return s->bytes.kv + s->bytes.working;
 }
 
 static int stage_check_spec(const struct stage_spec *spec, struct err *err)
@@ -96,8 +101,7 @@ static int stage_check_spec(const struct stage_spec *spec, struct err *err)
 static void stage_place(struct stage *s, struct stage_bytes *ret_bytes)
 {
     struct region *r = &s->region;
-    weights_place(&s->weights, r);
-    size_t weights_end = r->used;
+    size_t weights = weights_bytes(&s->weights);
     kv_store_place(&s->kv, &s->limits, r);
     size_t kv_end = r->used;
     workspace_place(&s->work, &s->model, &s->kv.shape, &s->limits, stage_threads(), r);
@@ -108,10 +112,12 @@ static void stage_place(struct stage *s, struct stage_bytes *ret_bytes)
     if (stage_is_last(s))
         working += sampler_memory(s->model.vocabulary_size, s->limits.max_sequences,
                                   s->limits.max_context);
-    ret_bytes->weights = (int64_t)weights_end;
-    ret_bytes->kv = (int64_t)(kv_end - weights_end);
+    if (weights > SIZE_MAX / 4)
+        r->overflow = true;
+    ret_bytes->weights = (int64_t)weights;
+    ret_bytes->kv = (int64_t)kv_end;
     ret_bytes->working = (int64_t)working;
-    ret_bytes->total = (int64_t)(kv_end + working);
+    ret_bytes->total = (int64_t)(weights + kv_end + working);
 }
 
 /* Everything but memory: binds the tensors and measures. */
@@ -156,9 +162,41 @@ static int stage_check_offer(const struct stage *s, int64_t offered, struct err 
                    (long long)stage_mebibytes(b->total));
 }
 
+static struct weights_watch stage_watch(const struct stage_spec *spec)
+{
+    return (struct weights_watch){
+        .digest_of = spec->digest_of,
+        .progress = spec->progress,
+        .context = spec->context,
+        .cancelled = spec->cancelled,
+    };
+}
+
+/* With what stays beside it, and shares with it what is equal. Nothing has been touched yet. */
+static int stage_check_beside(const struct stage *s, const struct stage_spec *spec, struct err *err)
+{
+    if (!spec->packs || spec->memory_bytes <= 0 || spec->memory_beside == 0)
+        return 0;
+    int64_t total = packs_bytes(spec->packs) + s->bytes.kv + s->bytes.working + spec->memory_beside;
+    if (total <= spec->memory_bytes)
+        return 0;
+    return err_set(err, ERR_MEMORY,
+                   "layers %d to %d beside the stage that serves need %lld MiB, %lld MiB are "
+                   "offered",
+                   s->first_layer, s->end_layer - 1, (long long)stage_mebibytes(total),
+                   (long long)stage_mebibytes(spec->memory_bytes));
+}
+
 static int stage_claim(struct stage *s, const struct stage_spec *spec, struct err *err)
 {
-    int rc = region_claim(&s->region, err);
+    const struct weights_watch watch = stage_watch(spec);
+    int rc = weights_claim(&s->weights, spec->packs, &watch, err);
+    if (rc == 0 && spec->packs)
+        packs_trim(spec->packs); /* what the last plan left and this one does not need */
+    if (rc == 0)
+        rc = stage_check_beside(s, spec, err);
+    if (rc == 0)
+        rc = region_claim(&s->region, err);
     if (rc != 0)
         return rc;
     stage_place(s, &s->bytes);
@@ -176,15 +214,10 @@ static int stage_claim(struct stage *s, const struct stage_spec *spec, struct er
 
 static int stage_fill(struct stage *s, const struct stage_spec *spec, struct err *err)
 {
-    const struct weights_watch watch = {
-        .digest_of = spec->digest_of,
-        .progress = spec->progress,
-        .context = spec->context,
-        .cancelled = spec->cancelled,
-    };
+    const struct weights_watch watch = stage_watch(spec);
     int rc = weights_load(&s->weights, spec->weights, &watch, err);
     if (rc == 0)
-        region_populate(&s->region, (size_t)s->bytes.weights);
+        region_populate(&s->region, 0);
     return rc;
 }
 

@@ -15,6 +15,7 @@
 #include "model/model_config.h"
 #include "model/weight_file.h"
 #include "proto/batch.h"
+#include "worker/packs.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
@@ -30,6 +31,10 @@ struct stage_spec {
     struct batch_limits limits;
     enum kv_type kv_type;
     int64_t memory_bytes; /* what may be claimed; 0: no limit */
+    /* Where packed layers are shared, borrowed; NULL: they are the stage's own. What nobody holds
+     * there is freed when the stage has taken its own. */
+    struct packs *packs;
+    int64_t memory_beside; /* stage_own_bytes() of stages that stay; their layers are in packs */
     /* Digest that this tensor must have, or NULL when none is known; called from several threads.
      * May be NULL itself. */
     const unsigned char *(*digest_of)(void *context, const char *tensor_name);
@@ -49,6 +54,7 @@ void stage_free(struct stage *s); /* NULL is fine, as with free() */
 bool stage_is_first(const struct stage *s);
 bool stage_is_last(const struct stage *s);
 int64_t stage_claimed_bytes(const struct stage *s);
+int64_t stage_own_bytes(const struct stage *s); /* of these, all but the weights */
 
 struct stage_output {
     const float *hidden; /* [rows, hidden]; NULL on the last stage */

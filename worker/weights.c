@@ -4,16 +4,18 @@
 #include "model/manifest.h"
 
 #include <omp.h>
+#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct weight_slot {
     const struct tensor *tensor;
+    int unit; /* the layer, counted from the first one here; or n_layers: an end of the model */
     int rows, cols;
     struct matrix *matrix; /* where the packed matrix is bound, or */
     const float **vector;  /* where the floats are; neither: the tensor is read in the file */
     void *memory;
-    bool other_content;
+    bool is_done, other_content;
 };
 
 static int weights_shape_error(struct err *err, const struct weight_file *f, const struct tensor *t,
@@ -24,6 +26,11 @@ static int weights_shape_error(struct err *err, const struct weight_file *f, con
                    "%d x %d: the file is damaged or of an unknown kind",
                    weight_file_path(f), t->name, (long long)t->dims[1], (long long)t->dims[0],
                    quant_type_name(t->type), rows, cols);
+}
+
+static bool weights_is_end(enum model_tensor kind)
+{
+    return kind == MODEL_TOKEN_EMBEDDING || kind == MODEL_OUTPUT_NORM || kind == MODEL_OUTPUT;
 }
 
 /* Finds the tensor, checks it and gives it a slot. rows = 1 for vectors. */
@@ -44,6 +51,7 @@ static int weights_find(struct weights *w, const struct model_config *c,
         return weights_shape_error(err, f, t, rows, cols);
     struct weight_slot *slot = &w->slots[w->n_slots++];
     slot->tensor = t;
+    slot->unit = weights_is_end(kind) ? w->n_layers : layer - w->first_layer;
     slot->rows = rows;
     slot->cols = cols;
     w->file_bytes += (int64_t)t->bytes;
@@ -147,10 +155,12 @@ int weights_init(struct weights *w, const struct model_config *c, const struct w
                  int first_layer, int end_layer, struct err *err)
 {
     memset(w, 0, sizeof *w);
+    w->first_layer = first_layer;
     w->n_layers = end_layer - first_layer;
+    w->held = calloc((size_t)w->n_layers + 1, sizeof(struct pack *));
     w->layers = calloc((size_t)w->n_layers, sizeof *w->layers);
     w->slots = calloc(((size_t)w->n_layers + 1) * MODEL_TENSOR_KINDS, sizeof *w->slots);
-    if (!w->layers || !w->slots)
+    if (!w->layers || !w->slots || !w->held)
         return err_set(err, ERR_MEMORY, "no memory for the table of %d layers", w->n_layers);
     int rc = weights_bind_ends(w, c, f, first_layer == 0, end_layer == c->n_layers, err);
     for (int i = 0; rc == 0 && i < w->n_layers; i++) {
@@ -163,6 +173,9 @@ int weights_init(struct weights *w, const struct model_config *c, const struct w
 
 void weights_clear(struct weights *w)
 {
+    for (int i = 0; w->held && i <= w->n_layers; i++)
+        packs_give(w->packs, w->held[i]);
+    free(w->held);
     free(w->layers);
     free(w->slots);
     memset(w, 0, sizeof *w);
@@ -170,32 +183,113 @@ void weights_clear(struct weights *w)
 
 size_t weights_table_bytes(const struct weights *w)
 {
-    return (size_t)w->n_layers * sizeof *w->layers +
-           ((size_t)w->n_layers + 1) * MODEL_TENSOR_KINDS * sizeof *w->slots;
+    return ((size_t)w->n_layers + 1) *
+           (sizeof *w->layers + sizeof(struct pack) + sizeof(struct pack *) +
+            MODEL_TENSOR_KINDS * sizeof *w->slots);
 }
 
-void weights_place(struct weights *w, struct region *r)
+/* ---- memory: a pack for each unit ---- */
+
+/* Lays the unit's tensors out in the region, or measures them where it has no memory. */
+static void weights_place(const struct weights *w, int unit, struct region *r)
 {
     for (size_t i = 0; i < w->n_slots; i++) {
         struct weight_slot *slot = &w->slots[i];
         enum tensor_type type = (enum tensor_type)slot->tensor->type;
+        void *memory = NULL;
+        if (slot->unit != unit)
+            continue;
         if (slot->matrix)
-            slot->memory = region_take(r, 1, matrix_bytes(type, slot->rows, slot->cols));
+            memory = region_take(r, 1, matrix_bytes(type, slot->rows, slot->cols));
         else if (slot->vector)
-            slot->memory = region_take(r, (size_t)slot->cols, sizeof(float));
+            memory = region_take(r, (size_t)slot->cols, sizeof(float));
+        if (r->base)
+            slot->memory = memory;
     }
 }
+
+static size_t weights_unit_bytes(const struct weights *w, int unit)
+{
+    struct region measured = {0};
+    weights_place(w, unit, &measured);
+    return measured.overflow ? SIZE_MAX : measured.used;
+}
+
+size_t weights_bytes(const struct weights *w)
+{
+    size_t sum = 0;
+    for (int unit = 0; unit <= w->n_layers; unit++)
+        if (__builtin_add_overflow(sum, weights_unit_bytes(w, unit), &sum))
+            return SIZE_MAX;
+    return sum;
+}
+
+/* SHA-256 over what the unit's memory depends on: for each tensor in the order of its place, form,
+ * type, sizes and digest. false: some digest is not known. */
+static bool weights_identify(const struct weights *w, int unit, const struct weights_watch *watch,
+                             unsigned char ret_identity[PACK_IDENTITY_BYTES])
+{
+    EVP_MD_CTX *sha = watch->digest_of ? EVP_MD_CTX_new() : NULL;
+    bool ok = sha && EVP_DigestInit_ex(sha, EVP_sha256(), NULL) == 1;
+    for (size_t i = 0; ok && i < w->n_slots; i++) {
+        const struct weight_slot *slot = &w->slots[i];
+        if (slot->unit != unit || (!slot->matrix && !slot->vector))
+            continue;
+        const unsigned char *digest = watch->digest_of(watch->context, slot->tensor->name);
+        const int32_t form[] = {slot->matrix != NULL, (int32_t)slot->tensor->type, slot->rows,
+                                slot->cols};
+        ok = digest && EVP_DigestUpdate(sha, form, sizeof form) == 1 &&
+             EVP_DigestUpdate(sha, digest, DIGEST_BYTES) == 1;
+    }
+    ok = ok && EVP_DigestFinal_ex(sha, ret_identity, NULL) == 1;
+    EVP_MD_CTX_free(sha);
+    return ok;
+}
+
+static void weights_bind(struct weight_slot *slot)
+{
+    if (slot->matrix)
+        *slot->matrix = (struct matrix){(enum tensor_type)slot->tensor->type, slot->rows,
+                                        slot->cols, slot->memory};
+    else if (slot->vector)
+        *slot->vector = slot->memory;
+}
+
+int weights_claim(struct weights *w, struct packs *packs, const struct weights_watch *watch,
+                  struct err *err)
+{
+    w->packs = packs;
+    for (int unit = 0; unit <= w->n_layers; unit++) {
+        unsigned char identity[PACK_IDENTITY_BYTES];
+        size_t bytes = weights_unit_bytes(w, unit);
+        if (bytes == 0)
+            continue;
+        bool known = weights_identify(w, unit, watch, identity);
+        int rc = packs_take(&w->held[unit], packs, known ? identity : NULL, bytes, err);
+        if (rc != 0)
+            return rc;
+        struct region place = w->held[unit]->region;
+        place.used = 0;
+        weights_place(w, unit, &place);
+    }
+    for (size_t i = 0; i < w->n_slots; i++) {
+        struct weight_slot *slot = &w->slots[i];
+        weights_bind(slot);
+        slot->is_done = (slot->matrix || slot->vector) && w->held[slot->unit]->is_filled;
+    }
+    return 0;
+}
+
+/* ---- loading ---- */
 
 static void weights_pack(struct weight_slot *slot)
 {
     const struct tensor *t = slot->tensor;
-    if (slot->matrix) {
+    if (slot->matrix)
         matrix_pack(slot->matrix, slot->memory, (enum tensor_type)t->type, slot->rows, slot->cols,
                     t->data);
-    } else if (slot->vector) {
+    else if (slot->vector)
         quant_unpack_row(t->type, t->data, slot->memory, slot->cols);
-        *slot->vector = slot->memory;
-    }
 }
 
 /* What the threads of a load share. */
@@ -226,18 +320,34 @@ static void weights_load_one(struct weights_loading *l, struct weight_slot *slot
         atomic_store(&l->cancelled, true);
     if (atomic_load(&l->cancelled) || atomic_load(&l->refused))
         return;
-    weight_file_prefetch(l->file, slot->tensor);
-    if (!weights_verify(l, slot)) {
-        atomic_store(&l->refused, true);
-        return;
+    if (!slot->is_done) {
+        weight_file_prefetch(l->file, slot->tensor);
+        if (!weights_verify(l, slot)) {
+            atomic_store(&l->refused, true);
+            return;
+        }
+        weights_pack(slot);
+        weight_file_release(l->file, slot->tensor);
+        slot->is_done = true;
     }
-    weights_pack(slot);
-    weight_file_release(l->file, slot->tensor);
     const long long bytes = (long long)slot->tensor->bytes;
     const long long done = atomic_fetch_add(&l->done, bytes) + bytes;
     /* From the caller's own thread; the end is told at the end. */
     if (watch->progress && omp_get_thread_num() == 0 && done < l->w->file_bytes)
         watch->progress(watch->context, done, l->w->file_bytes);
+}
+
+/* Also after a load that was given up: the next one takes what is whole. */
+static void weights_note_filled(struct weights *w)
+{
+    for (int unit = 0; unit <= w->n_layers; unit++) {
+        bool filled = w->held[unit] != NULL;
+        for (size_t i = 0; filled && i < w->n_slots; i++)
+            filled = w->slots[i].unit != unit || w->slots[i].is_done ||
+                     (!w->slots[i].matrix && !w->slots[i].vector);
+        if (filled)
+            w->held[unit]->is_filled = true;
+    }
 }
 
 /* Each thread verifies a tensor and packs it, while it is in its cache: a digest is one thread's
@@ -249,6 +359,7 @@ int weights_load(struct weights *w, const struct weight_file *f, const struct we
 #pragma omp parallel for schedule(dynamic, 1)
     for (size_t i = 0; i < w->n_slots; i++)
         weights_load_one(&l, &w->slots[i]);
+    weights_note_filled(w);
     for (size_t i = 0; i < w->n_slots; i++)
         if (w->slots[i].other_content)
             return err_set(err, ERR_MODEL,

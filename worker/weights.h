@@ -7,6 +7,7 @@
 #include "kernels/matmul.h"
 #include "model/model_config.h"
 #include "model/weight_file.h"
+#include "worker/packs.h"
 #include "worker/region.h"
 
 #include <stdatomic.h>
@@ -26,7 +27,7 @@ struct layer_weights {
 struct weight_slot;
 
 struct weights {
-    int n_layers;
+    int first_layer, n_layers;
     struct layer_weights *layers;
     const struct tensor *embedding; /* first stage; borrowed from the file */
     const float *output_norm;       /* last stage, [hidden] */
@@ -34,6 +35,15 @@ struct weights {
     int64_t file_bytes;             /* of all these tensors in the file */
     size_t n_slots;
     struct weight_slot *slots; /* which tensor goes where */
+    struct packs *packs;       /* borrowed; or NULL */
+    struct pack **held;        /* [n_layers + 1]: of each layer, and of the model's ends */
+};
+
+struct weights_watch {
+    const unsigned char *(*digest_of)(void *context, const char *tensor_name);
+    void (*progress)(void *context, int64_t bytes_done, int64_t bytes_total);
+    void *context;
+    const atomic_bool *cancelled;
 };
 
 /* Finds every tensor of layers [first, end) and of the ends of the model that come with them, and
@@ -43,18 +53,15 @@ int weights_init(struct weights *w, const struct model_config *c, const struct w
 void weights_clear(struct weights *w);
 /* Bytes that weights_init() allocated. */
 size_t weights_table_bytes(const struct weights *w);
-void weights_place(struct weights *w, struct region *r);
-
-struct weights_watch {
-    const unsigned char *(*digest_of)(void *context, const char *tensor_name);
-    void (*progress)(void *context, int64_t bytes_done, int64_t bytes_total);
-    void *context;
-    const atomic_bool *cancelled;
-};
-
+/* Bytes of all that is packed; SIZE_MAX: beyond any memory. */
+size_t weights_bytes(const struct weights *w);
+/* Takes memory for all that is packed: from `packs` (borrowed, or NULL) where its content is there
+ * already. */
+int weights_claim(struct weights *w, struct packs *packs, const struct weights_watch *watch,
+                  struct err *err);
 /* Verifies each tensor's digest where one is known, packs it to its place and lets its file pages
- * go, with OpenMP threads; progress() is called from the caller's alone. ERR_MODEL: other content
- * than the digest's; ERR_CANCELLED. */
+ * go, with OpenMP threads; progress() is called from the caller's alone. What is filled already is
+ * left as it is. ERR_MODEL: other content than the digest's; ERR_CANCELLED. */
 int weights_load(struct weights *w, const struct weight_file *f, const struct weights_watch *watch,
                  struct err *err);
 
