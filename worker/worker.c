@@ -133,6 +133,8 @@ static void worker_on_news(struct worker *w, const struct worker_news *news)
         worker_send(w, PACELINE__CONTROL__BODY_FAILED, &failed);
         break;
     }
+    case WORKER_LOADED:
+        break;
     }
 }
 
@@ -171,11 +173,9 @@ static int worker_on_message(struct worker *w, Paceline__Control **c, struct err
     case PACELINE__CONTROL__BODY_LOAD:
         return worker_on_load(w, c, err);
     case PACELINE__CONTROL__BODY_UNLOAD:
-        if ((*c)->unload->epoch >= w->newest_epoch) {
+        if ((*c)->unload->epoch > w->newest_epoch)
             w->newest_epoch = w->told_epoch = (*c)->unload->epoch;
-            return worker_runner_unload(w->runner, (*c)->unload->epoch, err);
-        }
-        return 0;
+        return worker_runner_unload(w->runner, (*c)->unload->epoch, (*c)->unload->only, err);
     case PACELINE__CONTROL__BODY_HEARTBEAT:
         if (w->welcome)
             worker_beat(w, (*c)->heartbeat, clock_now_us());

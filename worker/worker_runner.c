@@ -4,52 +4,56 @@
 #include "base/log.h"
 #include "proto/step_message.h"
 #include "proto/wire.h"
-#include "worker/stage.h"
+#include "worker/assignment.h"
+#include "worker/worker_loader.h"
 
 #include <inttypes.h>
 #include <omp.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#define PROGRESS_EVERY_MS 100
-
-enum runner_command_kind { RUNNER_LOAD, RUNNER_UNLOAD, RUNNER_STOP };
+enum runner_command_kind { RUNNER_INSTALL, RUNNER_RETIRE, RUNNER_UNLOAD, RUNNER_STOP };
 struct runner_command {
     enum runner_command_kind kind;
-    Paceline__Control *load; /* owned by whoever holds the command */
+    struct assignment *assignment; /* owned by whoever holds the command */
     uint64_t epoch;
+    bool only;
 };
 
 struct worker_runner {
     struct worker_runner_spec spec;
     pthread_t thread;
     int data_port;
-    void *control_end;     /* of the inproc pair, in the control thread */
-    void *runner_end;      /* of the inproc pair, in the compute thread */
-    void *data_in;         /* PULL */
-    atomic_uint posted;    /* commands */
-    atomic_bool cancelled; /* a command waits: the load under way is not wanted any more */
+    struct packs *packs;
+    char commands_endpoint[64], news_endpoint[64];
     atomic_uint_fast64_t steps, busy_us, epoch;
     atomic_int_fast64_t busy_since_us; /* of the step under way; 0: none */
+    sem_t retired;
 
-    /* the compute thread's own */
-    unsigned obeyed;         /* commands */
-    Paceline__Control *load; /* what the stage was made from */
-    struct weight_file *weights;
-    struct model_config model;
-    struct stage *stage;
-    struct batch_limits limits;
-    void *data_out;     /* PUSH to the next stage or to the coordinator */
-    float *aligned;     /* [max_rows, hidden]: frames that libzmq delivers at odd addresses */
-    uint64_t next_step; /* of the epoch; 0: one was lost, the rest of the epoch is no use */
-    int64_t idle_since_us, last_progress_ms;
+    /* the control thread's own */
+    void *news_in;      /* PULL, from the compute thread and the loader */
+    void *commands_out; /* PUSH */
+    struct worker_loader *loader;
+    Paceline__Control *pending; /* a Load that waits for the loader to end, or NULL */
+
+    /* the compute thread's own, but others read the two stages: it changes them under the lock */
+    pthread_mutex_t lock;
+    struct assignment *now;   /* whose steps are executed, or NULL */
+    struct assignment *next;  /* made ready beside it, until its first step comes; or NULL */
+    void *commands_in;        /* PULL, from the control thread and the loader */
+    void *news_out;           /* PUSH */
+    void *data_in;            /* PULL */
+    uint64_t unloaded_epoch;  /* and older: not wanted any more, */
+    uint64_t abandoned_epoch; /* nor is this one */
+    uint64_t next_step;       /* of the epoch; 0: one was lost, the rest of the epoch is no use */
+    int64_t idle_since_us;
 };
 
 static void runner_tell(struct worker_runner *r, const struct worker_news *news)
 {
-    zmq_send(r->runner_end, news, sizeof *news, 0);
+    zmq_send(r->news_out, news, sizeof *news, 0);
 }
 
 static void runner_fail(struct worker_runner *r, const Paceline__Load *load, const struct err *err)
@@ -61,85 +65,63 @@ static void runner_fail(struct worker_runner *r, const Paceline__Load *load, con
     runner_tell(r, &news);
 }
 
-static void runner_drop_stage(struct worker_runner *r)
+/* ---- the stages: one that computes, one made ready ---- */
+
+/* Puts a in the place of what was there. */
+static void runner_put(struct worker_runner *r, struct assignment **place, struct assignment *a)
 {
-    stage_free(r->stage);
-    r->stage = NULL;
-    free(r->aligned);
-    r->aligned = NULL;
-    weight_file_close(r->weights);
-    r->weights = NULL;
-    if (r->data_out)
-        zmq_close(r->data_out);
-    r->data_out = NULL;
-    if (r->load)
-        paceline__control__free_unpacked(r->load, NULL);
-    r->load = NULL;
-    atomic_store(&r->epoch, 0);
+    pthread_mutex_lock(&r->lock);
+    struct assignment *old = *place;
+    *place = a;
+    const struct assignment *newest = r->next ? r->next : r->now;
+    atomic_store(&r->epoch, newest ? newest->load->epoch : 0);
+    pthread_mutex_unlock(&r->lock);
+    assignment_free(old);
 }
 
-static const unsigned char *runner_digest_of(void *context, const char *tensor)
+/* The next stage takes the place of the one that served. */
+static void runner_advance(struct worker_runner *r)
 {
-    const struct worker_runner *r = context;
-    const Paceline__Load *load = r->load->load;
-    for (size_t i = 0; i < load->n_digests; i++) {
-        const Paceline__TensorDigest *d = load->digests[i];
-        if (strcmp(d->name, tensor) == 0 && d->sha256.len == DIGEST_BYTES)
-            return d->sha256.data;
+    struct assignment *next = r->next;
+    pthread_mutex_lock(&r->lock);
+    r->next = NULL;
+    pthread_mutex_unlock(&r->lock);
+    runner_put(r, &r->now, next);
+    packs_trim(r->packs);
+    r->next_step = 1;
+}
+
+static void runner_retire(struct worker_runner *r)
+{
+    runner_put(r, &r->next, NULL);
+    runner_put(r, &r->now, NULL);
+}
+
+static bool runner_is_meant(uint64_t epoch, uint64_t unloaded, bool only)
+{
+    return only ? epoch == unloaded : epoch <= unloaded;
+}
+
+static void runner_unload(struct worker_runner *r, uint64_t epoch, bool only)
+{
+    if (only)
+        r->abandoned_epoch = epoch;
+    else if (epoch > r->unloaded_epoch)
+        r->unloaded_epoch = epoch;
+    if (r->next && runner_is_meant(r->next->load->epoch, epoch, only))
+        runner_put(r, &r->next, NULL);
+    if (r->now && runner_is_meant(r->now->load->epoch, epoch, only)) {
+        if (r->next)
+            runner_advance(r);
+        else
+            runner_put(r, &r->now, NULL);
     }
-    return NULL;
+    packs_trim(r->packs);
 }
 
-static void runner_progress(void *context, int64_t done, int64_t total)
+static int runner_connect_next(struct worker_runner *r, struct assignment *a, struct err *err)
 {
-    struct worker_runner *r = context;
-    int64_t now = clock_now_ms();
-    if (now - r->last_progress_ms < PROGRESS_EVERY_MS && done < total)
-        return;
-    r->last_progress_ms = now;
-    struct worker_news news = {.kind = WORKER_PROGRESS,
-                               .deployment = r->load->load->deployment,
-                               .epoch = r->load->load->epoch,
-                               .bytes_done = done,
-                               .bytes_total = total};
-    runner_tell(r, &news);
-}
-
-/* The coordinator's path if it can be read here, else the same name in the folder of models. */
-static int runner_open_model(struct worker_runner *r, struct err *err)
-{
-    const Paceline__Load *load = r->load->load;
-    char path[4096];
-    snprintf(path, sizeof path, "%s", load->model_path);
-    if (access(path, R_OK) != 0) {
-        if (!r->spec.models_dir || strchr(load->model_file, '/'))
-            return err_set(err, ERR_MODEL,
-                           "%s cannot be read here and no folder of models is known: use --models",
-                           load->model_path);
-        snprintf(path, sizeof path, "%s/%s", r->spec.models_dir, load->model_file);
-        if (access(path, R_OK) != 0)
-            return err_set(err, ERR_MODEL, "neither %s nor %s can be read: copy the file there",
-                           load->model_path, path);
-    }
-    int rc = weight_file_open(&r->weights, path, err);
-    if (rc == 0)
-        rc = model_config_read(&r->model, r->weights, err);
-    if (rc != 0)
-        return rc;
-    unsigned char digest[DIGEST_BYTES];
-    manifest_digest_config(&r->model, digest);
-    if (load->config_sha256.len != DIGEST_BYTES ||
-        memcmp(load->config_sha256.data, digest, DIGEST_BYTES) != 0)
-        return err_set(err, ERR_MODEL,
-                       "%s has another configuration than the coordinator's file (shapes, rotary "
-                       "base or scaling): give this worker the same file",
-                       path);
-    return 0;
-}
-
-static int runner_connect_next(struct worker_runner *r, struct err *err)
-{
-    const char *next = r->load->load->next_endpoint;
+    const char *next = a->load->next_endpoint;
     const char *any = "tcp://*:";
     char endpoint[512];
     bool bare = strchr(r->spec.coordinator_host, ':') != NULL;
@@ -148,99 +130,40 @@ static int runner_connect_next(struct worker_runner *r, struct err *err)
                  r->spec.coordinator_host, bare ? "]" : "", next + strlen(any));
     else
         snprintf(endpoint, sizeof endpoint, "%s", next);
-    int rc = wire_socket(&r->data_out, r->spec.zmq, ZMQ_PUSH, err);
-    if (rc == 0 && zmq_connect(r->data_out, endpoint) != 0)
+    int rc = wire_socket(&a->data_out, r->spec.zmq, ZMQ_PUSH, err);
+    if (rc == 0 && zmq_connect(a->data_out, endpoint) != 0)
         rc = err_set(err, ERR_NETWORK, "the next stage's address %s: %s", endpoint,
                      zmq_strerror(errno));
     return rc;
 }
 
-static int runner_make_stage(struct worker_runner *r, struct err *err)
-{
-    const Paceline__Load *load = r->load->load;
-    int rc = runner_open_model(r, err);
-    if (rc != 0)
-        return rc;
-    if (load->end_layer > (uint32_t)r->model.n_layers || load->first_layer >= load->end_layer)
-        return err_set(err, ERR_NETWORK, "layers %u to %u were asked for, the model has %d",
-                       load->first_layer, load->end_layer, r->model.n_layers);
-    if (load->kv_type >= KV_TYPES)
-        return err_set(err, ERR_NETWORK, "KV type %u is unknown here", load->kv_type);
-    r->limits = (struct batch_limits){load->max_rows,    load->max_sequences,
-                                      load->max_outputs, load->max_context,
-                                      load->kv_blocks,   (uint32_t)r->model.vocabulary_size};
-    struct stage_spec spec = {.kernels = r->spec.kernels,
-                              .model = &r->model,
-                              .weights = r->weights,
-                              .first_layer = (int)load->first_layer,
-                              .end_layer = (int)load->end_layer,
-                              .limits = r->limits,
-                              .kv_type = (enum kv_type)load->kv_type,
-                              .memory_bytes = r->spec.memory_bytes,
-                              .digest_of = runner_digest_of,
-                              .progress = runner_progress,
-                              .context = r,
-                              .cancelled = &r->cancelled};
-    if (load->first_layer > 0) {
-        r->aligned = calloc((size_t)load->max_rows, (size_t)r->model.hidden_size * sizeof(float));
-        if (!r->aligned)
-            return err_set(err, ERR_MEMORY, "no memory for %u rows of activations", load->max_rows);
-    }
-    return stage_new(&r->stage, &spec, err);
-}
-
-/* The same stage serves a new epoch as it is: only its place in the line may have changed. */
-static bool runner_can_keep(const struct worker_runner *r, const Paceline__Load *next)
-{
-    if (!r->stage)
-        return false;
-    const Paceline__Load *now = r->load->load;
-    if (strcmp(now->model_path, next->model_path) != 0 || now->first_layer != next->first_layer ||
-        now->end_layer != next->end_layer || now->kv_blocks != next->kv_blocks ||
-        now->kv_type != next->kv_type || now->max_sequences != next->max_sequences ||
-        now->max_context != next->max_context || now->max_rows != next->max_rows ||
-        now->max_outputs != next->max_outputs || now->n_digests != next->n_digests ||
-        now->config_sha256.len != next->config_sha256.len ||
-        memcmp(now->config_sha256.data, next->config_sha256.data, now->config_sha256.len) != 0)
-        return false;
-    for (size_t i = 0; i < now->n_digests; i++) {
-        const ProtobufCBinaryData *a = &now->digests[i]->sha256, *b = &next->digests[i]->sha256;
-        if (a->len != b->len || memcmp(a->data, b->data, a->len) != 0)
-            return false;
-    }
-    return true;
-}
-
-static void runner_load(struct worker_runner *r, Paceline__Control *message)
+static void runner_install(struct worker_runner *r, struct assignment *a)
 {
     struct err err = {0};
-    int rc = 0;
-    if (runner_can_keep(r, message->load)) {
-        zmq_close(r->data_out);
-        r->data_out = NULL;
-        paceline__control__free_unpacked(r->load, NULL);
-        r->load = message;
-    } else {
-        runner_drop_stage(r);
-        r->load = message;
-        r->last_progress_ms = 0;
-        rc = runner_make_stage(r, &err);
-    }
-    if (rc == 0)
-        rc = runner_connect_next(r, &err);
-    if (rc != 0) {
-        runner_fail(r, message->load, &err);
-        runner_drop_stage(r);
+    const Paceline__Load *load = a->load;
+    if (load->epoch <= r->unloaded_epoch || load->epoch == r->abandoned_epoch) {
+        assignment_free(a);
         return;
     }
-    r->next_step = 1;
-    atomic_store(&r->epoch, message->load->epoch);
+    if (runner_connect_next(r, a, &err) != 0) {
+        runner_fail(r, load, &err);
+        assignment_free(a);
+        return;
+    }
     struct worker_news news = {.kind = WORKER_READY,
-                               .deployment = message->load->deployment,
-                               .epoch = message->load->epoch,
-                               .memory_bytes = stage_claimed_bytes(r->stage)};
+                               .deployment = load->deployment,
+                               .epoch = load->epoch,
+                               .memory_bytes = stage_claimed_bytes(a->made->stage)};
+    if (r->now) {
+        runner_put(r, &r->next, a);
+    } else {
+        runner_put(r, &r->now, a);
+        r->next_step = 1;
+    }
     runner_tell(r, &news);
 }
+
+/* ---- steps ---- */
 
 static int runner_send_on(struct worker_runner *r, struct step_message *m,
                           const struct stage_output *out, const Paceline__StageTime *time,
@@ -250,13 +173,14 @@ static int runner_send_on(struct worker_runner *r, struct step_message *m,
     int rc;
     const void *bytes;
     size_t size;
-    if (stage_is_last(r->stage)) {
+    const struct made_stage *made = r->now->made;
+    if (stage_is_last(made->stage)) {
         bytes = out->logits;
-        size = out->n_logit_rows * (size_t)r->model.vocabulary_size * sizeof(float);
+        size = out->n_logit_rows * (size_t)made->model.vocabulary_size * sizeof(float);
         rc = step_result_pack(m, time, out->results, out->n_results, &envelope, err);
     } else {
         bytes = out->hidden;
-        size = (size_t)m->batch.n_rows * (size_t)r->model.hidden_size * sizeof(float);
+        size = (size_t)m->batch.n_rows * (size_t)made->model.hidden_size * sizeof(float);
         rc = step_message_forward(m, time, &envelope, err);
     }
     if (rc != 0)
@@ -266,15 +190,15 @@ static int runner_send_on(struct worker_runner *r, struct step_message *m,
         zmq_msg_close(&envelope);
         return rc;
     }
-    return wire_send_data(r->data_out, &envelope, &frame, err);
+    return wire_send_data(r->now->data_out, &envelope, &frame, err);
 }
 
 static const float *runner_aligned(struct worker_runner *r, const void *bytes, size_t size)
 {
     if ((uintptr_t)bytes % _Alignof(float) == 0)
         return bytes;
-    memcpy(r->aligned, bytes, size);
-    return r->aligned;
+    memcpy(r->now->made->aligned, bytes, size);
+    return r->now->made->aligned;
 }
 
 /* Over an hour is an hour. */
@@ -287,12 +211,13 @@ static int runner_execute(struct worker_runner *r, struct step_message *m, zmq_m
                           struct err *err)
 {
     int64_t start_us = clock_now_us();
-    int rc = batch_check(&m->batch, &r->limits, err);
+    const struct made_stage *made = r->now->made;
+    int rc = batch_check(&m->batch, &made->limits, err);
     if (rc != 0)
         return rc;
     const float *in = NULL;
-    if (!stage_is_first(r->stage)) {
-        size_t expected = (size_t)m->batch.n_rows * (size_t)r->model.hidden_size * sizeof(float);
+    if (!stage_is_first(made->stage)) {
+        size_t expected = (size_t)m->batch.n_rows * (size_t)made->model.hidden_size * sizeof(float);
         if (zmq_msg_size(frame) != expected)
             return err_set(err, ERR_NETWORK, "step %llu: %zu bytes of activations, %zu expected",
                            (unsigned long long)m->batch.step, zmq_msg_size(frame), expected);
@@ -300,7 +225,7 @@ static int runner_execute(struct worker_runner *r, struct step_message *m, zmq_m
     }
     struct stage_output out = {0};
     atomic_store(&r->busy_since_us, start_us);
-    rc = stage_forward(r->stage, &m->batch, in, &out, err);
+    rc = stage_forward(made->stage, &m->batch, in, &out, err);
     int64_t end_us = clock_now_us();
     atomic_store(&r->busy_since_us, 0);
     atomic_fetch_add(&r->busy_us, (uint64_t)(end_us - start_us));
@@ -308,7 +233,7 @@ static int runner_execute(struct worker_runner *r, struct step_message *m, zmq_m
     if (rc != 0)
         return rc;
     Paceline__StageTime time = PACELINE__STAGE_TIME__INIT;
-    time.stage = r->load->load->stage;
+    time.stage = r->now->load->stage;
     time.compute_us = runner_microseconds(end_us - start_us);
     time.start_us = (uint64_t)start_us;
     time.wait_us = runner_microseconds(start_us - r->idle_since_us);
@@ -352,11 +277,13 @@ static void runner_receive_step(struct worker_runner *r)
     if (rc != 0) {
         log_warning("data plane: %s", err.text);
     } else {
+        if (r->next && m.batch.epoch == r->next->load->epoch)
+            runner_advance(r);
         /* Steps of an epoch that is over, or not begun here, are nobody's. */
-        if (r->stage && m.batch.epoch == atomic_load(&r->epoch) && r->next_step) {
+        if (r->now && m.batch.epoch == r->now->load->epoch && r->next_step) {
             rc = runner_follow(r, &m, &frame, &err);
             if (rc != 0)
-                runner_fail(r, r->load->load, &err);
+                runner_fail(r, r->now->load, &err);
         }
         step_message_clear(&m);
     }
@@ -364,25 +291,25 @@ static void runner_receive_step(struct worker_runner *r)
     r->idle_since_us = clock_now_us();
 }
 
+/* ---- the compute thread ---- */
+
 /* false: stop */
 static bool runner_obey(struct worker_runner *r)
 {
     struct runner_command command;
-    while (zmq_recv(r->runner_end, &command, sizeof command, ZMQ_DONTWAIT) == sizeof command) {
-        /* Whoever posts counts first and raises the flag then, so a command that comes between
-         * these two lines leaves it raised. */
-        atomic_store(&r->cancelled, false);
-        if (++r->obeyed != atomic_load(&r->posted))
-            atomic_store(&r->cancelled, true);
+    while (zmq_recv(r->commands_in, &command, sizeof command, ZMQ_DONTWAIT) == sizeof command) {
         switch (command.kind) {
         case RUNNER_STOP:
             return false;
-        case RUNNER_UNLOAD:
-            if (r->load && r->load->load->epoch <= command.epoch)
-                runner_drop_stage(r);
+        case RUNNER_RETIRE:
+            runner_retire(r);
+            sem_post(&r->retired);
             break;
-        case RUNNER_LOAD:
-            runner_load(r, command.load);
+        case RUNNER_UNLOAD:
+            runner_unload(r, command.epoch, command.only);
+            break;
+        case RUNNER_INSTALL:
+            runner_install(r, command.assignment);
             break;
         }
     }
@@ -408,7 +335,7 @@ static void *runner_main(void *argument)
     omp_set_num_threads(r->spec.threads);
     runner_pin(r);
     r->idle_since_us = clock_now_us();
-    zmq_pollitem_t items[] = {{.socket = r->runner_end, .events = ZMQ_POLLIN},
+    zmq_pollitem_t items[] = {{.socket = r->commands_in, .events = ZMQ_POLLIN},
                               {.socket = r->data_in, .events = ZMQ_POLLIN}};
     for (;;) {
         if (zmq_poll(items, 2, -1) < 0 && errno != EINTR)
@@ -418,26 +345,125 @@ static void *runner_main(void *argument)
         if (items[1].revents)
             runner_receive_step(r);
     }
-    runner_drop_stage(r);
+    runner_retire(r);
+    struct runner_command left; /* no loader is there any more */
+    while (zmq_recv(r->commands_in, &left, sizeof left, ZMQ_DONTWAIT) == sizeof left)
+        if (left.kind == RUNNER_INSTALL)
+            assignment_free(left.assignment);
     zmq_close(r->data_in);
-    zmq_close(r->runner_end);
+    zmq_close(r->commands_in);
+    zmq_close(r->news_out);
     return NULL;
+}
+
+/* ---- what the loader asks of the compute thread, from its own ---- */
+
+static struct made_stage *runner_find(void *context, const unsigned char key[DIGEST_BYTES],
+                                      int64_t *ret_own_bytes)
+{
+    struct worker_runner *r = context;
+    struct made_stage *found = NULL;
+    int64_t own_bytes = 0;
+    pthread_mutex_lock(&r->lock);
+    const struct assignment *const there[] = {r->now, r->next};
+    for (int i = 0; i < 2; i++) {
+        if (!there[i])
+            continue;
+        struct made_stage *made = there[i]->made;
+        if (!found && memcmp(made->key, key, DIGEST_BYTES) == 0)
+            found = made_stage_hold(made);
+        if (i == 0 || made != r->now->made)
+            own_bytes += stage_own_bytes(made->stage);
+    }
+    pthread_mutex_unlock(&r->lock);
+    *ret_own_bytes = own_bytes;
+    return found;
+}
+
+static int runner_push(struct worker_runner *r, int type, const char *endpoint, void **ret_socket,
+                       struct err *err)
+{
+    int rc = wire_socket(ret_socket, r->spec.zmq, type, err);
+    if (rc == 0 && zmq_connect(*ret_socket, endpoint) != 0)
+        rc = err_set(err, ERR_INTERNAL, "%s: %s", endpoint, zmq_strerror(errno));
+    return rc;
+}
+
+/* false: it will not arrive. */
+static bool runner_post(struct worker_runner *r, const struct runner_command *command)
+{
+    void *commands = NULL;
+    struct err err = {0};
+    const int linger_ms = -1;
+    bool sent = runner_push(r, ZMQ_PUSH, r->commands_endpoint, &commands, &err) == 0 &&
+                zmq_setsockopt(commands, ZMQ_LINGER, &linger_ms, sizeof linger_ms) == 0 &&
+                zmq_send(commands, command, sizeof *command, 0) == sizeof *command;
+    if (commands)
+        zmq_close(commands);
+    if (!sent)
+        log_error("the compute thread cannot be reached: %s",
+                  err.text[0] ? err.text : zmq_strerror(errno));
+    return sent;
+}
+
+static void runner_have_retired(void *context)
+{
+    struct worker_runner *r = context;
+    if (!runner_post(r, &(struct runner_command){.kind = RUNNER_RETIRE}))
+        return;
+    while (sem_wait(&r->retired) != 0)
+        ;
+}
+
+static void runner_have_installed(void *context, struct assignment *a)
+{
+    struct worker_runner *r = context;
+    if (!runner_post(r, &(struct runner_command){.kind = RUNNER_INSTALL, .assignment = a}))
+        assignment_free(a);
+}
+
+/* ---- the control thread ---- */
+
+static int runner_bind(struct worker_runner *r, const char *endpoint, void **ret_socket,
+                       struct err *err)
+{
+    int rc = wire_socket(ret_socket, r->spec.zmq, ZMQ_PULL, err);
+    if (rc == 0 && zmq_bind(*ret_socket, endpoint) != 0)
+        rc = err_set(err, ERR_INTERNAL, "%s: %s", endpoint, zmq_strerror(errno));
+    return rc;
 }
 
 static int runner_open_sockets(struct worker_runner *r, struct err *err)
 {
-    char pair[64];
-    snprintf(pair, sizeof pair, "inproc://runner-%p", (void *)r);
+    snprintf(r->commands_endpoint, sizeof r->commands_endpoint, "inproc://commands-%p", (void *)r);
+    snprintf(r->news_endpoint, sizeof r->news_endpoint, "inproc://news-%p", (void *)r);
     int rc = wire_socket(&r->data_in, r->spec.zmq, ZMQ_PULL, err);
     if (rc == 0)
         rc = wire_bind(r->data_in, r->spec.data_host, r->spec.data_port, &r->data_port, err);
     if (rc == 0)
-        rc = wire_socket(&r->control_end, r->spec.zmq, ZMQ_PAIR, err);
+        rc = runner_bind(r, r->commands_endpoint, &r->commands_in, err);
     if (rc == 0)
-        rc = wire_socket(&r->runner_end, r->spec.zmq, ZMQ_PAIR, err);
-    if (rc == 0 && (zmq_bind(r->control_end, pair) != 0 || zmq_connect(r->runner_end, pair) != 0))
-        rc = err_set(err, ERR_INTERNAL, "inproc pair: %s", zmq_strerror(errno));
+        rc = runner_bind(r, r->news_endpoint, &r->news_in, err);
+    if (rc == 0)
+        rc = runner_push(r, ZMQ_PUSH, r->commands_endpoint, &r->commands_out, err);
+    if (rc == 0)
+        rc = runner_push(r, ZMQ_PUSH, r->news_endpoint, &r->news_out, err);
     return rc;
+}
+
+/* Once the compute thread has ended, or before it begins. */
+static void runner_free(struct worker_runner *r)
+{
+    if (r->commands_out)
+        zmq_close(r->commands_out);
+    if (r->news_in)
+        zmq_close(r->news_in);
+    if (r->pending)
+        paceline__control__free_unpacked(r->pending, NULL);
+    packs_free(r->packs);
+    sem_destroy(&r->retired);
+    pthread_mutex_destroy(&r->lock);
+    free(r);
 }
 
 int worker_runner_start(struct worker_runner **ret_runner, const struct worker_runner_spec *spec,
@@ -447,7 +473,11 @@ int worker_runner_start(struct worker_runner **ret_runner, const struct worker_r
     if (!r)
         return err_set(err, ERR_MEMORY, "no memory for the compute thread");
     r->spec = *spec;
-    int rc = runner_open_sockets(r, err);
+    pthread_mutex_init(&r->lock, NULL);
+    sem_init(&r->retired, 0, 0);
+    int rc = packs_new(&r->packs, err);
+    if (rc == 0)
+        rc = runner_open_sockets(r, err);
     if (rc == 0) {
         /* The sockets change owner here, once; pthread_create is the barrier that libzmq wants. */
         int failed = pthread_create(&r->thread, NULL, runner_main, r);
@@ -455,36 +485,104 @@ int worker_runner_start(struct worker_runner **ret_runner, const struct worker_r
             rc = err_set(err, ERR_MEMORY, "compute thread: %s", strerror(failed));
     }
     if (rc != 0) {
-        void *const sockets[] = {r->data_in, r->control_end, r->runner_end};
+        void *const sockets[] = {r->data_in, r->commands_in, r->news_out};
         for (size_t i = 0; i < sizeof sockets / sizeof sockets[0]; i++)
             if (sockets[i])
                 zmq_close(sockets[i]);
-        free(r);
+        runner_free(r);
         return rc;
     }
     *ret_runner = r;
     return 0;
 }
 
+/* A Load replaces what is being loaded and what waits. */
+static int runner_begin_loading(struct worker_runner *r, struct err *err)
+{
+    struct worker_loader_spec spec = {.runner = &r->spec,
+                                      .packs = r->packs,
+                                      .message = r->pending,
+                                      .news_endpoint = r->news_endpoint,
+                                      .context = r,
+                                      .find = runner_find,
+                                      .retire = runner_have_retired,
+                                      .install = runner_have_installed};
+    int rc = worker_loader_start(&r->loader, &spec, err);
+    if (rc == 0)
+        r->pending = NULL;
+    return rc;
+}
+
+static void runner_drop_pending(struct worker_runner *r)
+{
+    if (r->pending)
+        paceline__control__free_unpacked(r->pending, NULL);
+    r->pending = NULL;
+}
+
+int worker_runner_load(struct worker_runner *r, Paceline__Control *load, struct err *err)
+{
+    runner_drop_pending(r);
+    r->pending = load;
+    if (!r->loader)
+        return runner_begin_loading(r, err);
+    worker_loader_cancel(r->loader);
+    return 0;
+}
+
 static int runner_command(struct worker_runner *r, const struct runner_command *command,
                           struct err *err)
 {
-    atomic_fetch_add(&r->posted, 1);
-    atomic_store(&r->cancelled, true);
-    if (zmq_send(r->control_end, command, sizeof *command, 0) < 0)
+    if (zmq_send(r->commands_out, command, sizeof *command, 0) < 0)
         return err_set(err, ERR_INTERNAL, "compute thread: %s", zmq_strerror(errno));
     return 0;
+}
+
+int worker_runner_unload(struct worker_runner *r, uint64_t epoch, bool only, struct err *err)
+{
+    if (r->pending && runner_is_meant(r->pending->load->epoch, epoch, only))
+        runner_drop_pending(r);
+    if (r->loader && runner_is_meant(worker_loader_epoch(r->loader), epoch, only))
+        worker_loader_cancel(r->loader);
+    struct runner_command command = {.kind = RUNNER_UNLOAD, .epoch = epoch, .only = only};
+    return runner_command(r, &command, err);
+}
+
+/* The loader has ended: who waits for it is next. */
+static void runner_on_loaded(struct worker_runner *r)
+{
+    struct err err = {0};
+    worker_loader_join(r->loader);
+    r->loader = NULL;
+    if (!r->pending) {
+        packs_trim(r->packs);
+    } else if (runner_begin_loading(r, &err) != 0) {
+        log_error("%s", err.text);
+        runner_drop_pending(r);
+    }
+}
+
+bool worker_runner_next_news(struct worker_runner *r, struct worker_news *ret_news)
+{
+    while (zmq_recv(r->news_in, ret_news, sizeof *ret_news, ZMQ_DONTWAIT) == sizeof *ret_news) {
+        if (ret_news->kind != WORKER_LOADED)
+            return true;
+        runner_on_loaded(r);
+    }
+    return false;
 }
 
 void worker_runner_stop(struct worker_runner *r)
 {
     if (!r)
         return;
+    if (r->loader)
+        worker_loader_cancel(r->loader);
+    worker_loader_join(r->loader);
     struct runner_command command = {.kind = RUNNER_STOP};
     runner_command(r, &command, NULL);
     pthread_join(r->thread, NULL);
-    zmq_close(r->control_end);
-    free(r);
+    runner_free(r);
 }
 
 int worker_runner_data_port(const struct worker_runner *r)
@@ -494,24 +592,7 @@ int worker_runner_data_port(const struct worker_runner *r)
 
 void *worker_runner_socket(const struct worker_runner *r)
 {
-    return r->control_end;
-}
-
-bool worker_runner_next_news(struct worker_runner *r, struct worker_news *ret_news)
-{
-    return zmq_recv(r->control_end, ret_news, sizeof *ret_news, ZMQ_DONTWAIT) == sizeof *ret_news;
-}
-
-int worker_runner_load(struct worker_runner *r, Paceline__Control *load, struct err *err)
-{
-    struct runner_command command = {.kind = RUNNER_LOAD, .load = load};
-    return runner_command(r, &command, err);
-}
-
-int worker_runner_unload(struct worker_runner *r, uint64_t epoch, struct err *err)
-{
-    struct runner_command command = {.kind = RUNNER_UNLOAD, .epoch = epoch};
-    return runner_command(r, &command, err);
+    return r->news_in;
 }
 
 void worker_runner_counters(const struct worker_runner *r, struct worker_counters *ret_counters)

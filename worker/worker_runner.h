@@ -1,6 +1,8 @@
-/* worker_runner.h - the compute thread: loads a stage, receives steps, runs them, sends them on.
+/* worker_runner.h - the compute thread: receives steps, runs them, sends them on. Stages are made
+ * by another thread (worker_loader.h), so that one serves while the next one is loaded: a Load that
+ * says `beside` keeps what serves until the first step of its own epoch comes.
  *
- * It owns the data sockets; the control thread talks to it through an inproc pair, by value. */
+ * It owns the data sockets; the control thread talks to it through inproc sockets, by value. */
 #ifndef PACELINE_WORKER_WORKER_RUNNER_H
 #define PACELINE_WORKER_WORKER_RUNNER_H
 
@@ -25,7 +27,12 @@ struct worker_runner_spec {
     int data_port;                /* 0: any */
 };
 
-enum worker_news_kind { WORKER_PROGRESS, WORKER_READY, WORKER_FAILED };
+enum worker_news_kind {
+    WORKER_PROGRESS,
+    WORKER_READY,
+    WORKER_FAILED,
+    WORKER_LOADED /* a loader ends; worker_runner_next_news() keeps it to itself */
+};
 struct worker_news {
     enum worker_news_kind kind;
     uint32_t deployment;
@@ -36,7 +43,8 @@ struct worker_news {
 };
 
 struct worker_counters {
-    uint64_t steps, busy_us, epoch;
+    uint64_t steps, busy_us;
+    uint64_t epoch; /* of the newest stage that is ready; 0: none */
 };
 
 /* Listens on the data address, then starts the thread. */
@@ -50,8 +58,8 @@ void *worker_runner_socket(const struct worker_runner *r);
 bool worker_runner_next_news(struct worker_runner *r, struct worker_news *ret_news);
 /* Takes the message. An older load under way is given up. */
 int worker_runner_load(struct worker_runner *r, Paceline__Control *load, struct err *err);
-/* Stages of this epoch and older are freed. */
-int worker_runner_unload(struct worker_runner *r, uint64_t epoch, struct err *err);
+/* Stages of this epoch and older are freed; only: of this epoch alone. */
+int worker_runner_unload(struct worker_runner *r, uint64_t epoch, bool only, struct err *err);
 void worker_runner_counters(const struct worker_runner *r, struct worker_counters *ret_counters);
 
 #endif

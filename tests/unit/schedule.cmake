@@ -14,8 +14,10 @@ paceline_test(test_registry schedule)
 paceline_test(test_coordinator schedule)
 target_sources(test_coordinator PRIVATE ${CMAKE_SOURCE_DIR}/coordinator/coordinator.c
                ${CMAKE_SOURCE_DIR}/tests/support/fake_stage.c)
+paceline_test(test_packs stage)
 paceline_test(test_worker_runner stage)
-target_sources(test_worker_runner PRIVATE ${CMAKE_SOURCE_DIR}/worker/worker_runner.c)
+target_sources(test_worker_runner PRIVATE ${CMAKE_SOURCE_DIR}/worker/worker_runner.c
+                                          ${CMAKE_SOURCE_DIR}/worker/worker_loader.c)
 # In virtual time: the clock is the test's.
 paceline_test(test_turns schedule)
 target_sources(test_turns PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_stage.c

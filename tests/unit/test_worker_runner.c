@@ -25,13 +25,15 @@ struct bench {
     struct weight_file *weights;
     struct manifest manifest;
     unsigned char config_digest[DIGEST_BYTES];
+    uint32_t kv_blocks;
+    bool beside; /* the next loads say so */
 };
 
 static int bench_open(void **state)
 {
     static struct bench b;
     struct err err;
-    b = (struct bench){.zmq = zmq_ctx_new()};
+    b = (struct bench){.zmq = zmq_ctx_new(), .kv_blocks = 4};
     struct model_config config;
     if (kernels_select(&b.kernels, "scalar", &err) != 0 ||
         weight_file_open(&b.weights, MODEL, &err) != 0 ||
@@ -82,7 +84,8 @@ static void bench_load(struct bench *b, uint64_t epoch, uint32_t end_layer)
     load.model_path = (char *)MODEL;
     load.model_file = (char *)"qwen2-tied-Q4_0.gguf";
     load.end_layer = end_layer;
-    load.kv_blocks = 4;
+    load.beside = b->beside;
+    load.kv_blocks = b->kv_blocks;
     load.max_sequences = 2;
     load.max_context = 128;
     load.max_rows = 16;
@@ -214,8 +217,8 @@ static void the_newest_load_wins(void **state)
         worker_runner_counters(b->runner, &counters);
         assert_int_equal(counters.epoch, epoch);
         if (round % 4 == 0) {
-            assert_int_equal(worker_runner_unload(b->runner, epoch, &err), 0);
-            assert_int_equal(worker_runner_unload(b->runner, epoch - 1, &err), 0);
+            assert_int_equal(worker_runner_unload(b->runner, epoch, false, &err), 0);
+            assert_int_equal(worker_runner_unload(b->runner, epoch - 1, false, &err), 0);
         }
     }
     assert_true(n_cancelled > 0);
@@ -328,13 +331,77 @@ static void what_is_wrong_is_told(void **state)
     expect_ready(b, 3);
 }
 
+static void a_stage_is_made_beside_the_one_that_serves(void **state)
+{
+    struct bench *b = *state;
+    struct worker_counters counters;
+    struct err err;
+    bench_load(b, 1, LAYERS);
+    expect_ready(b, 1);
+    bench_listen(b);
+    send_step(b, 1, 1);
+    expect_result(b, 1, 1);
+    b->beside = true;
+    bench_load(b, 2, LAYERS);
+    expect_ready(b, 2);
+    send_step(b, 1, 2);
+    expect_result(b, 1, 2);
+    send_step(b, 2, 1); /* the next plan begins */
+    send_step(b, 1, 3); /* late: nobody's */
+    send_step(b, 2, 2);
+    expect_result(b, 2, 1);
+    expect_result(b, 2, 2);
+    /* Made anew, for other limits, and begun because the old one goes. */
+    b->kv_blocks = 7;
+    bench_load(b, 3, LAYERS);
+    expect_ready(b, 3);
+    assert_int_equal(worker_runner_unload(b->runner, 2, false, &err), 0);
+    send_step(b, 3, 1);
+    expect_result(b, 3, 1);
+    worker_runner_counters(b->runner, &counters);
+    assert_int_equal(counters.epoch, 3);
+}
+
+static void a_next_stage_that_is_abandoned_disturbs_nobody(void **state)
+{
+    struct bench *b = *state;
+    struct err err;
+    bench_load(b, 1, LAYERS);
+    expect_ready(b, 1);
+    bench_listen(b);
+    b->beside = true;
+    b->kv_blocks = 7;
+    bench_load(b, 2, LAYERS);
+    expect_ready(b, 2);
+    assert_int_equal(worker_runner_unload(b->runner, 2, true, &err), 0);
+    send_step(b, 1, 1);
+    expect_result(b, 1, 1);
+    send_step(b, 2, 1); /* nobody's */
+    b->manifest.digests[3][0] ^= 1;
+    bench_load(b, 3, LAYERS);
+    struct worker_news news = bench_news(b);
+    assert_int_equal(news.kind, WORKER_FAILED);
+    assert_int_equal(news.epoch, 3);
+    b->manifest.digests[3][0] ^= 1;
+    send_step(b, 1, 2);
+    expect_result(b, 1, 2);
+    struct worker_counters counters;
+    worker_runner_counters(b->runner, &counters);
+    assert_int_equal(counters.epoch, 1);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, bench_open, bench_close)
     const struct CMUnitTest tests[] = {
-        TEST(the_newest_load_wins),  TEST(a_stage_is_kept_for_the_next_plan),
-        TEST(a_link_may_come_later), TEST(a_dead_neighbour_does_not_block),
-        TEST(a_lost_step_is_told),   TEST(what_is_wrong_is_told),
+        TEST(the_newest_load_wins),
+        TEST(a_stage_is_kept_for_the_next_plan),
+        TEST(a_link_may_come_later),
+        TEST(a_dead_neighbour_does_not_block),
+        TEST(a_lost_step_is_told),
+        TEST(what_is_wrong_is_told),
+        TEST(a_stage_is_made_beside_the_one_that_serves),
+        TEST(a_next_stage_that_is_abandoned_disturbs_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
