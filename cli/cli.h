@@ -11,5 +11,6 @@ int cli_logits(int argc, char **argv);
 int cli_perplexity(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int cli_trace(int argc, char **argv);
+int cli_drain(int argc, char **argv);
 
 #endif

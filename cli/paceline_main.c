@@ -20,6 +20,7 @@ static const struct verb verbs[] = {
     {"perplexity", "measure how well a model predicts a text", cli_perplexity},
     {"bench", "measure tokens per second", cli_bench},
     {"trace", "record which worker computes which step when", cli_trace},
+    {"drain", "empty a worker without a lost request, so that it can be stopped", cli_drain},
 };
 
 static void paceline_help(FILE *out)

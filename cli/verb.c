@@ -10,7 +10,7 @@
 #include <string.h>
 
 const char *const verb_groups[] = {"up",         "fetch", "chat",  "tokenize", "logits",
-                                   "perplexity", "bench", "trace", NULL};
+                                   "perplexity", "bench", "trace", "drain",    NULL};
 
 int verb_fail(const struct err *err)
 {

@@ -21,6 +21,8 @@ static const struct api_route api_routes[] = {
     {"GET", "/v1/models/", .begin = api_admin_model},
     {"GET", "/cluster", .begin = api_admin_cluster},
     {"GET", "/cluster/trace", .begin = api_trace},
+    {"POST", "/cluster/drain", .needs_body = true, .begin = api_admin_drain},
+    {"POST", "/cluster/resume", .needs_body = true, .begin = api_admin_resume},
     {"POST", "/v1/chat/completions", .needs_body = true, .generates = true, .begin = api_chat},
     {"POST", "/chat/completions", .needs_body = true, .generates = true, .begin = api_chat},
     {"POST", "/v1/completions", .needs_body = true, .generates = true, .begin = api_completions},

@@ -4,6 +4,7 @@
 #include "base/version.h"
 #include "coordinator/api.h"
 #include "coordinator/api_params.h"
+#include "coordinator/json_body.h"
 #include "coordinator/json_text.h"
 #include "kernels/attention.h"
 
@@ -91,6 +92,10 @@ static json_t *api_admin_worker_json(const struct coordinator_worker_status *w)
     rc |= json_object_set_new(worker, "layers",
                               has_stage ? json_pack("[i, i]", w->first_layer, w->end_layer)
                                         : json_null());
+    rc |= json_object_set_new(worker, "next_layers",
+                              w->next_stage >= 0
+                                  ? json_pack("[i, i]", w->next_first_layer, w->next_end_layer)
+                                  : json_null());
     rc |= json_object_set_new(worker, "clock_offset_us",
                               w->is_timed ? json_integer(w->clock_offset_us) : json_null());
     rc |= json_object_set_new(worker, "clock_uncertainty_us",
@@ -119,6 +124,13 @@ static json_t *api_admin_tenants_json(const struct coordinator *coordinator, int
     return NULL;
 }
 
+static json_t *api_admin_change_json(const struct coordinator_status *s)
+{
+    return s->next_epoch ? json_pack("{s:I, s:o}", "epoch", (json_int_t)s->next_epoch, "why",
+                                     api_admin_words(s->change, sizeof s->change))
+                         : json_null();
+}
+
 void api_admin_cluster(struct api_call *c)
 {
     struct coordinator_status s;
@@ -135,19 +147,50 @@ void api_admin_cluster(struct api_call *c)
     }
     api_call_answer(
         c, 200,
-        json_pack(
-            "{s:b, s:o, s:o, s:s, s:I, s:i, s:i, s:i, s:i, s:{s:I, s:I, s:I}, s:i, s:i, s:i, s:I, "
-            "s:I, s:I, s:s, s:o, s:o}",
-            "ready", s.ready && !c->api->is_draining, "waiting_for",
-            s.ready ? json_null() : api_admin_words(s.waiting_for, sizeof s.waiting_for), "model",
-            api_call_model_json(c), "fingerprint", coordinator_fingerprint(c->api->coordinator),
-            "epoch", (json_int_t)s.epoch, "stages", s.n_stages, "layers",
-            coordinator_model(c->api->coordinator)->n_layers, "running", s.running, "waiting",
-            s.waiting, "refused", "queue_full", (json_int_t)s.n_queue_full, "tenant_limit",
-            (json_int_t)s.n_tenant_limit, "timeout", (json_int_t)s.n_timeout, "kv_block_tokens",
-            KV_BLOCK_TOKENS, "kv_blocks", s.kv_blocks, "kv_blocks_free", s.kv_blocks_free,
-            "preemptions", (json_int_t)s.n_preemptions, "prefix_cache_query_tokens",
-            (json_int_t)s.n_looked_up_tokens, "prefix_cache_hit_tokens",
-            (json_int_t)s.n_found_tokens, "version", PACELINE_VERSION, "workers", workers,
-            "tenants", api_admin_tenants_json(c->api->coordinator, s.n_tenants)));
+        json_pack("{s:b, s:o, s:o, s:s, s:I, s:o, s:i, s:i, s:i, s:i, s:{s:I, s:I, s:I}, s:i, s:i, "
+                  "s:i, s:I, "
+                  "s:I, s:I, s:s, s:o, s:o}",
+                  "ready", s.ready && !c->api->is_draining, "waiting_for",
+                  s.ready ? json_null() : api_admin_words(s.waiting_for, sizeof s.waiting_for),
+                  "model", api_call_model_json(c), "fingerprint",
+                  coordinator_fingerprint(c->api->coordinator), "epoch", (json_int_t)s.epoch,
+                  "change", api_admin_change_json(&s), "stages", s.n_stages, "layers",
+                  coordinator_model(c->api->coordinator)->n_layers, "running", s.running, "waiting",
+                  s.waiting, "refused", "queue_full", (json_int_t)s.n_queue_full, "tenant_limit",
+                  (json_int_t)s.n_tenant_limit, "timeout", (json_int_t)s.n_timeout,
+                  "kv_block_tokens", KV_BLOCK_TOKENS, "kv_blocks", s.kv_blocks, "kv_blocks_free",
+                  s.kv_blocks_free, "preemptions", (json_int_t)s.n_preemptions,
+                  "prefix_cache_query_tokens", (json_int_t)s.n_looked_up_tokens,
+                  "prefix_cache_hit_tokens", (json_int_t)s.n_found_tokens, "version",
+                  PACELINE_VERSION, "workers", workers, "tenants",
+                  api_admin_tenants_json(c->api->coordinator, s.n_tenants)));
+}
+
+static void api_admin_command(struct api_call *c,
+                              int (*command)(struct coordinator *, const char *, struct err *))
+{
+    struct err err = {0};
+    const char *worker = NULL;
+    size_t length = 0;
+    int rc = json_body_string(c->body, "worker", &worker, &length, &err);
+    if (rc == 0 && !worker)
+        rc = err_set_param(&err, ERR_INPUT, "worker", "'worker' is missing: a worker's name.");
+    if (rc == 0)
+        rc = command(c->api->coordinator, worker, &err);
+    if (rc != 0)
+        api_call_fail(c, &err);
+    else
+        api_call_answer(c, 200,
+                        json_pack("{s:s, s:o}", "status", "accepted", "worker",
+                                  json_text_string(worker, length)));
+}
+
+void api_admin_drain(struct api_call *c)
+{
+    api_admin_command(c, coordinator_drain_worker);
+}
+
+void api_admin_resume(struct api_call *c)
+{
+    api_admin_command(c, coordinator_resume_worker);
 }

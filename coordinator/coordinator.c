@@ -333,10 +333,11 @@ static void coordinator_tell_timeline(struct coordinator *c)
 {
     struct timeline_stage stages[TIMELINE_STAGES];
     memset(stages, 0, sizeof stages);
-    int n = c->deployment.n_stages < TIMELINE_STAGES ? c->deployment.n_stages : TIMELINE_STAGES;
+    int n = c->deployment.plan.n_stages < TIMELINE_STAGES ? c->deployment.plan.n_stages
+                                                          : TIMELINE_STAGES;
     for (int i = 0; i < n; i++) {
         const struct worker_entry *w = registry_stage(&c->registry, i);
-        if (!w || w->epoch != c->deployment.epoch)
+        if (!w || w->epoch != c->deployment.plan.epoch)
             return; /* a plan that is ending: the timeline knows it already */
         snprintf(stages[i].worker, sizeof stages[i].worker, "%s", w->name);
         stages[i].first_layer = w->first_layer;
@@ -344,7 +345,7 @@ static void coordinator_tell_timeline(struct coordinator *c)
         stages[i].is_timed = clock_offset_estimate(&w->clock, clock_now_us(), &stages[i].offset_us,
                                                    &stages[i].uncertainty_us);
     }
-    timeline_set_stages(c->timeline, c->deployment.epoch, stages, n);
+    timeline_set_stages(c->timeline, c->deployment.plan.epoch, stages, n);
 }
 
 static void coordinator_on_event(struct coordinator *c, enum deployment_event event)
@@ -435,6 +436,7 @@ static int coordinator_open_model(struct coordinator *c, struct err *err)
         .kv_type = s->kv_type,
         .cuts = s->cuts,
         .n_cuts = s->n_cuts,
+        .change_gain = (double)s->replan_gain / 100,
         .results_host = any                                         ? "*"
                         : strcmp(s->cluster_host, "localhost") == 0 ? "127.0.0.1"
                                                                     : s->cluster_host,
@@ -530,8 +532,9 @@ void coordinator_status(const struct coordinator *c, struct coordinator_status *
 {
     *ret_status = (struct coordinator_status){
         .ready = c->deployment.state == DEPLOYMENT_SERVING,
-        .epoch = c->deployment.epoch,
-        .n_stages = c->deployment.state >= DEPLOYMENT_LOADING ? c->deployment.n_stages : 0,
+        .epoch = c->deployment.plan.epoch,
+        .next_epoch = c->deployment.next.n_stages ? c->deployment.next.epoch : 0,
+        .n_stages = c->deployment.state >= DEPLOYMENT_LOADING ? c->deployment.plan.n_stages : 0,
         .n_workers = c->registry.n_workers,
         .n_tenants = c->n_tenants,
         .running = c->scheduler.n_running,
@@ -545,6 +548,7 @@ void coordinator_status(const struct coordinator *c, struct coordinator_status *
         .n_looked_up_tokens = c->n_looked_up_tokens,
         .n_found_tokens = c->n_found_tokens,
     };
+    snprintf(ret_status->change, sizeof ret_status->change, "%s", c->deployment.change);
     if (!ret_status->ready)
         deployment_explain(&c->deployment, &c->registry, ret_status->waiting_for,
                            sizeof ret_status->waiting_for);
@@ -565,7 +569,7 @@ void coordinator_tenants(const struct coordinator *c, struct coordinator_tenant_
 /* Pipeline order first, then those without a stage in the order of joining. */
 static const struct worker_entry *coordinator_worker(const struct coordinator *c, int index)
 {
-    for (int i = 0; i < c->deployment.n_stages; i++) {
+    for (int i = 0; i < c->deployment.plan.n_stages; i++) {
         const struct worker_entry *w = registry_stage(&c->registry, i);
         if (w && index-- == 0)
             return w;
@@ -586,6 +590,9 @@ bool coordinator_worker_status(const struct coordinator *c, int index,
         .stage = w->stage,
         .first_layer = w->first_layer,
         .end_layer = w->end_layer,
+        .next_stage = w->next_stage,
+        .next_first_layer = w->next_first_layer,
+        .next_end_layer = w->next_end_layer,
         .threads = w->threads,
         .memory_offered = w->memory_bytes,
         .memory_claimed = w->memory_claimed,
@@ -597,6 +604,7 @@ bool coordinator_worker_status(const struct coordinator *c, int index,
     ret_status->is_timed = clock_offset_estimate(
         &w->clock, clock_now_us(), &ret_status->clock_offset_us, &ret_status->clock_uncertainty_us);
     const char *state = w->unfit                     ? "unfit"
+                        : w->is_draining             ? w->stage < 0 ? "drained" : "draining"
                         : w->stage < 0               ? "standby"
                         : w->state == WORKER_SERVING ? "serving"
                         : w->state == WORKER_LOADING ? "loading"
@@ -607,6 +615,16 @@ bool coordinator_worker_status(const struct coordinator *c, int index,
     snprintf(ret_status->state, sizeof ret_status->state, "%s", state);
     snprintf(ret_status->kernels, sizeof ret_status->kernels, "%s", w->kernels);
     return true;
+}
+
+int coordinator_drain_worker(struct coordinator *c, const char *worker, struct err *err)
+{
+    return deployment_drain(&c->deployment, &c->registry, worker, err);
+}
+
+int coordinator_resume_worker(struct coordinator *c, const char *worker, struct err *err)
+{
+    return deployment_resume(&c->deployment, &c->registry, worker, err);
 }
 
 const struct timeline *coordinator_timeline(const struct coordinator *c)

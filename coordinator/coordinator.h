@@ -36,8 +36,10 @@ struct coordinator_tenant_status {
     int running, waiting; /* choices */
 };
 struct coordinator_worker_status {
-    char name[64], isa[16], address[128], state[16]; /* "joined", "loading", "serving", "standby" */
-    int stage, first_layer, end_layer;               /* -1 without a stage */
+    /* "joined", "loading", "serving", "standby", "unfit", "draining", "drained" */
+    char name[64], isa[16], address[128], state[16];
+    int stage, first_layer, end_layer;                /* -1 without a stage */
+    int next_stage, next_first_layer, next_end_layer; /* of the plan that is made ready */
     int threads;
     int64_t memory_offered, memory_claimed;
     int64_t load_done, load_total;
@@ -51,6 +53,8 @@ struct coordinator_status {
     bool ready;
     char waiting_for[256]; /* a sentence, when not ready */
     uint64_t epoch;
+    uint64_t next_epoch; /* of a plan that is made ready beside it; 0: none, */
+    char change[200];    /* and why, a sentence */
     int n_stages, n_workers, n_tenants;
     int running, waiting;                             /* choices with and without a slot */
     uint64_t n_queue_full, n_tenant_limit, n_timeout; /* requests refused or ended so */
@@ -65,6 +69,10 @@ void coordinator_tenants(const struct coordinator *c, struct coordinator_tenant_
 /* index < n_workers; pipeline order first, then standby. */
 bool coordinator_worker_status(const struct coordinator *c, int index,
                                struct coordinator_worker_status *ret_status);
+/* Plans are to do without the worker, or may have it again. It serves until others have its layers.
+ * ERR_NOT_FOUND; ERR_UNAVAILABLE: nothing serves without it. */
+int coordinator_drain_worker(struct coordinator *c, const char *worker, struct err *err);
+int coordinator_resume_worker(struct coordinator *c, const char *worker, struct err *err);
 const struct timeline *coordinator_timeline(const struct coordinator *c); /* of all steps */
 const struct model_config *coordinator_model(const struct coordinator *c);
 const char *coordinator_model_alias(const struct coordinator *c); /* what /v1/models says */

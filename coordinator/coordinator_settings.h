@@ -15,6 +15,7 @@ struct coordinator_settings {
     char *cuts_text;
     char *ready_file;
     int64_t workers, context, concurrency, queue;
+    int64_t replan_gain;       /* percent */
     int64_t kv_tokens;         /* 0: 4 contexts, or concurrency x context if that is less */
     int64_t tenant_requests;   /* 0: no limit */
     int64_t request_timeout_s; /* 0: never */

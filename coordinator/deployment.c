@@ -1,4 +1,4 @@
-#include "coordinator/deployment.h"
+#include "coordinator/deployment_change.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -64,7 +64,7 @@ int deployment_open(struct deployment *d, const struct deployment_spec *spec, st
 {
     /* Epochs go on from the clock, so that a coordinator that was restarted never takes results of
      * the one before for its own. */
-    *d = (struct deployment){.spec = *spec, .epoch = (uint64_t)clock_unix_s()};
+    *d = (struct deployment){.spec = *spec, .newest_epoch = (uint64_t)clock_unix_s()};
     int rc = weight_file_open(&d->weights, spec->model_path, err);
     if (rc == 0)
         rc = model_config_read(&d->model, d->weights, err);
@@ -135,8 +135,8 @@ static int deployment_describe_model(const struct deployment *d, struct planner_
     return 0;
 }
 
-static int deployment_make_plan(struct deployment *d, struct worker_entry **entries, int n,
-                                struct err *err)
+int deployment_make_plan(const struct deployment *d, struct worker_entry *const *entries, int n,
+                         struct deployment_plan *ret_plan, struct err *err)
 {
     struct planner_model m;
     int rc = deployment_describe_model(d, &m, err);
@@ -149,27 +149,29 @@ static int deployment_make_plan(struct deployment *d, struct worker_entry **entr
         for (int i = 0; i < n; i++)
             workers[i] = (struct planner_worker){entries[i]->threads, entries[i]->memory_bytes};
         if (d->spec.n_cuts && n > d->spec.n_cuts)
-            rc = planner_plan_cuts(&m, workers, n, d->spec.cuts, d->spec.n_cuts, d->stages,
-                                   &d->n_stages, err);
+            rc = planner_plan_cuts(&m, workers, n, d->spec.cuts, d->spec.n_cuts, ret_plan->stages,
+                                   &ret_plan->n_stages, err);
         else
-            rc = planner_plan(&m, workers, n, d->stages, &d->n_stages, err);
+            rc = planner_plan(&m, workers, n, ret_plan->stages, &ret_plan->n_stages, err);
     }
     free(workers);
     free((void *)m.layer_bytes);
     return rc;
 }
 
-static int deployment_send_load(struct deployment *d, struct registry *r, struct worker_entry *w,
-                                int stage, const char *next, struct err *err)
+static int deployment_send_load(const struct deployment *d, struct registry *r,
+                                const struct deployment_plan *plan, const struct worker_entry *w,
+                                int stage, const char *next, bool beside, struct err *err)
 {
     const char *slash = strrchr(d->spec.model_path, '/');
     Paceline__Load load = PACELINE__LOAD__INIT;
     load.deployment = 1;
-    load.epoch = d->epoch;
+    load.epoch = plan->epoch;
+    load.beside = beside;
     load.model_path = (char *)d->spec.model_path;
     load.model_file = (char *)(slash ? slash + 1 : d->spec.model_path);
-    load.first_layer = (uint32_t)d->stages[stage].first_layer;
-    load.end_layer = (uint32_t)d->stages[stage].end_layer;
+    load.first_layer = (uint32_t)plan->stages[stage].first_layer;
+    load.end_layer = (uint32_t)plan->stages[stage].end_layer;
     load.kv_blocks = d->limits.kv_blocks;
     load.kv_type = (uint32_t)d->spec.kv_type;
     load.max_sequences = d->limits.max_sequences;
@@ -178,7 +180,7 @@ static int deployment_send_load(struct deployment *d, struct registry *r, struct
     load.max_outputs = d->limits.max_outputs;
     load.next_endpoint = (char *)next;
     load.stage = (uint32_t)stage;
-    load.n_stages = (uint32_t)d->n_stages;
+    load.n_stages = (uint32_t)plan->n_stages;
 
     size_t n = weight_file_tensor_count(d->weights), used = 0;
     Paceline__TensorDigest *digests = calloc(n + 1, sizeof *digests);
@@ -190,17 +192,17 @@ static int deployment_send_load(struct deployment *d, struct registry *r, struct
     }
     for (size_t i = 0; i < n; i++) {
         const struct tensor *t = weight_file_tensor(d->weights, i);
-        if (!model_tensor_is_in_stage(&d->model, t->name, d->stages[stage].first_layer,
-                                      d->stages[stage].end_layer))
+        if (!model_tensor_is_in_stage(&d->model, t->name, plan->stages[stage].first_layer,
+                                      plan->stages[stage].end_layer))
             continue;
         paceline__tensor_digest__init(&digests[used]);
         digests[used].name = (char *)t->name;
-        digests[used].sha256.data = d->manifest.digests[i];
+        digests[used].sha256.data = (uint8_t *)d->manifest.digests[i];
         digests[used].sha256.len = DIGEST_BYTES;
         list[used] = &digests[used];
         used++;
     }
-    load.config_sha256.data = d->config_digest;
+    load.config_sha256.data = (uint8_t *)d->config_digest;
     load.config_sha256.len = DIGEST_BYTES;
     load.n_digests = used;
     load.digests = list;
@@ -210,51 +212,90 @@ static int deployment_send_load(struct deployment *d, struct registry *r, struct
     return 0;
 }
 
+int deployment_send_loads(const struct deployment *d, struct registry *r, const struct pipeline *p,
+                          const struct deployment_plan *plan, struct worker_entry *const *entries,
+                          bool beside, struct err *err)
+{
+    const char *host = d->spec.results_host;
+    bool bare = strchr(host, ':') != NULL;
+    char results[320];
+    snprintf(results, sizeof results, "tcp://%s%s%s:%d", bare ? "[" : "", host, bare ? "]" : "",
+             p->results_port);
+    for (int i = 0; i < plan->n_stages; i++) {
+        const struct planner_stage *s = &plan->stages[i];
+        const struct worker_entry *w = entries[s->worker];
+        const char *next =
+            i + 1 < plan->n_stages ? entries[plan->stages[i + 1].worker]->address : results;
+        log_info("epoch %" PRIu64 ": layers %d to %d on %s", plan->epoch, s->first_layer,
+                 s->end_layer - 1, w->name);
+        int rc = deployment_send_load(d, r, plan, w, i, next, beside, err);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
 /* Who has no part in the plan holds no memory for it. */
 static void deployment_unload_standby(const struct deployment *d, struct registry *r)
 {
     Paceline__Unload unload = PACELINE__UNLOAD__INIT;
     unload.deployment = 1;
-    unload.epoch = d->epoch;
+    unload.epoch = d->plan.epoch;
     for (const struct worker_entry *w = r->workers; w; w = w->next)
         if (w->stage < 0)
             registry_send(r, w, PACELINE__CONTROL__BODY_UNLOAD, &unload);
 }
 
 static int deployment_start_loading(struct deployment *d, struct registry *r,
-                                    struct worker_entry **entries, const struct pipeline *p,
+                                    struct worker_entry *const *entries, const struct pipeline *p,
                                     struct err *err)
 {
-    d->epoch++;
-    for (int i = 0; i < d->n_stages; i++) {
-        struct worker_entry *w = entries[d->stages[i].worker];
+    d->plan.epoch = ++d->newest_epoch;
+    for (int i = 0; i < d->plan.n_stages; i++) {
+        const struct planner_stage *s = &d->plan.stages[i];
+        struct worker_entry *w = entries[s->worker];
         w->stage = i;
-        w->epoch = d->epoch;
+        w->epoch = d->plan.epoch;
         w->state = WORKER_LOADING;
-        w->first_layer = d->stages[i].first_layer;
-        w->end_layer = d->stages[i].end_layer;
+        w->first_layer = s->first_layer;
+        w->end_layer = s->end_layer;
         w->load_done = w->load_total = w->memory_claimed = 0;
         w->beats_astray = 0;
     }
-    for (int i = 0; i < d->n_stages; i++) {
-        char results[320];
-        const char *host = d->spec.results_host;
-        bool bare = strchr(host, ':') != NULL;
-        snprintf(results, sizeof results, "tcp://%s%s%s:%d", bare ? "[" : "", host, bare ? "]" : "",
-                 p->results_port);
-        const char *next =
-            i + 1 < d->n_stages ? entries[d->stages[i + 1].worker]->address : results;
-        struct worker_entry *w = entries[d->stages[i].worker];
-        log_info("epoch %" PRIu64 ": layers %d to %d on %s", d->epoch, w->first_layer,
-                 w->end_layer - 1, w->name);
-        int rc = deployment_send_load(d, r, w, i, next, err);
-        if (rc != 0)
-            return rc;
-    }
+    int rc = deployment_send_loads(d, r, p, &d->plan, entries, false, err);
+    if (rc != 0)
+        return rc;
     deployment_unload_standby(d, r);
     d->state = DEPLOYMENT_LOADING;
     d->obstacle.code = ERR_NONE;
     return 0;
+}
+
+int deployment_candidates(const struct registry *r, bool with_draining,
+                          struct worker_entry **ret_entries)
+{
+    int n = 0;
+    for (struct worker_entry *w = r->workers; w; w = w->next)
+        if (!w->unfit && (with_draining || !w->is_draining))
+            ret_entries[n++] = w;
+    return n;
+}
+
+/* Without those who are to have no part, unless nothing serves without them. */
+static int deployment_plan_anew(struct deployment *d, const struct registry *r,
+                                struct worker_entry **entries, int *ret_n, struct err *err)
+{
+    int rc = ERR_MEMORY;
+    *ret_n = deployment_candidates(r, false, entries);
+    if (*ret_n > 0)
+        rc = deployment_make_plan(d, entries, *ret_n, &d->plan, err);
+    if (rc == 0)
+        return 0;
+    int n = deployment_candidates(r, true, entries);
+    if (n > *ret_n)
+        rc = deployment_make_plan(d, entries, n, &d->plan, err);
+    *ret_n = n;
+    return rc;
 }
 
 static int deployment_try_plan(struct deployment *d, struct registry *r, const struct pipeline *p,
@@ -269,16 +310,13 @@ static int deployment_try_plan(struct deployment *d, struct registry *r, const s
     struct worker_entry **entries = calloc((size_t)r->n_workers, sizeof(struct worker_entry *));
     if (!entries)
         return err_set(err, ERR_MEMORY, "no memory to plan");
-    int n = 0;
-    for (struct worker_entry *w = r->workers; w; w = w->next)
-        if (!w->unfit)
-            entries[n++] = w;
+    int n;
+    struct err obstacle = {0};
+    int rc = deployment_plan_anew(d, r, entries, &n, &obstacle);
     if (n == 0) { /* the obstacle stays: what made the last of them unfit */
         free(entries);
         return 0;
     }
-    struct err obstacle = {0};
-    int rc = deployment_make_plan(d, entries, n, &obstacle);
     if (rc == 0) {
         rc = deployment_start_loading(d, r, entries, p, err);
     } else if (!d->served_once) {
@@ -301,14 +339,15 @@ static void deployment_release_workers(struct deployment *d, struct registry *r)
         w->stage = w->first_layer = w->end_layer = -1;
         w->state = WORKER_JOINED;
     }
+    deployment_change_forget(d, r); /* the plan that comes replaces it */
     d->state = DEPLOYMENT_WAITING;
 }
 
 static bool deployment_all_ready(const struct deployment *d, const struct registry *r)
 {
-    for (int i = 0; i < d->n_stages; i++) {
+    for (int i = 0; i < d->plan.n_stages; i++) {
         const struct worker_entry *w = registry_stage(r, i);
-        if (!w || w->state != WORKER_SERVING || w->epoch != d->epoch)
+        if (!w || w->state != WORKER_SERVING || w->epoch != d->plan.epoch)
             return false;
     }
     return true;
@@ -316,8 +355,8 @@ static bool deployment_all_ready(const struct deployment *d, const struct regist
 
 /* Out of service: LOST, unless this has happened too often without any result, for then what is
  * replayed may be what breaks it. */
-static void deployment_interrupt(struct deployment *d, struct registry *r, struct pipeline *p,
-                                 enum deployment_event *ret_event)
+void deployment_interrupt(struct deployment *d, struct registry *r, struct pipeline *p,
+                          enum deployment_event *ret_event)
 {
     if (d->state == DEPLOYMENT_SERVING) {
         *ret_event = DEPLOYMENT_LOST;
@@ -387,12 +426,12 @@ static bool deployment_review_losses(struct deployment *d, struct registry *r, s
     return true;
 }
 
-static void deployment_begin(struct deployment *d, struct registry *r, struct pipeline *p,
-                             enum deployment_event *ret_event)
+void deployment_begin(struct deployment *d, struct registry *r, struct pipeline *p,
+                      enum deployment_event *ret_event)
 {
     struct worker_entry *first = registry_stage(r, 0);
     struct err failure = {0};
-    if (pipeline_connect(p, d->epoch, d->n_stages, first->address, &failure) != 0) {
+    if (pipeline_connect(p, d->plan.epoch, d->plan.n_stages, first->address, &failure) != 0) {
         log_error("worker %s: %s", first->name, failure.text);
         first->unfit = true;
         d->obstacle = failure;
@@ -403,8 +442,8 @@ static void deployment_begin(struct deployment *d, struct registry *r, struct pi
     d->state = DEPLOYMENT_SERVING;
     d->served_once = true;
     *ret_event = DEPLOYMENT_BEGAN;
-    log_info("epoch %" PRIu64 ": in service with %d stage%s", d->epoch, d->n_stages,
-             d->n_stages == 1 ? "" : "s");
+    log_info("epoch %" PRIu64 ": in service with %d stage%s", d->plan.epoch, d->plan.n_stages,
+             d->plan.n_stages == 1 ? "" : "s");
 }
 
 int deployment_review(struct deployment *d, struct registry *r, struct pipeline *p,
@@ -425,7 +464,7 @@ int deployment_review(struct deployment *d, struct registry *r, struct pipeline 
     bool look = r->joined || r->stage_failed;
     if (deployment_review_losses(d, r, p, ret_event))
         look = true;
-    else if (r->stage_failed && r->failed_epoch == d->epoch && d->state != DEPLOYMENT_WAITING)
+    else if (r->stage_failed && r->failed_epoch == d->plan.epoch && d->state != DEPLOYMENT_WAITING)
         rc = deployment_on_failure(d, r, p, ret_event, err);
     if (r->joined && d->state >= DEPLOYMENT_LOADING)
         deployment_unload_standby(d, r);
@@ -435,6 +474,9 @@ int deployment_review(struct deployment *d, struct registry *r, struct pipeline 
         rc = deployment_try_plan(d, r, p, err);
     if (rc == 0 && ready && d->state == DEPLOYMENT_LOADING && deployment_all_ready(d, r))
         deployment_begin(d, r, p, ret_event);
+    if (rc == 0)
+        rc = deployment_change_review(d, r, p, look || *ret_event == DEPLOYMENT_BEGAN, ret_event,
+                                      err);
     return rc;
 }
 
@@ -463,8 +505,8 @@ void deployment_explain(const struct deployment *d, const struct registry *r, ch
             done += w->state == WORKER_SERVING ? w->load_total : w->load_done;
             total += w->load_total;
         }
-        snprintf(to, size, "%d worker%s loading weights, %.0f of %.0f MB done", d->n_stages,
-                 d->n_stages == 1 ? " is" : "s are", (double)done / 1e6, (double)total / 1e6);
+        snprintf(to, size, "%d worker%s loading weights, %.0f of %.0f MB done", d->plan.n_stages,
+                 d->plan.n_stages == 1 ? " is" : "s are", (double)done / 1e6, (double)total / 1e6);
         return;
     case DEPLOYMENT_SERVING:
         snprintf(to, size, "in service");

@@ -1,7 +1,10 @@
 /* deployment.h - one model in service: its file, its plan over the workers, its epoch.
  *
  *   HASHING -> WAITING -> LOADING -> SERVING
- *                 ^----------+----------+      a stage was lost or failed: new epoch, new plan */
+ *                 ^----------+----------+      a stage was lost or failed: new epoch, new plan
+ *
+ * While it serves, a better plan is made ready beside the one in service (deployment_change.c), and
+ * takes over between two steps. */
 #ifndef PACELINE_COORDINATOR_DEPLOYMENT_H
 #define PACELINE_COORDINATOR_DEPLOYMENT_H
 
@@ -29,7 +32,14 @@ struct deployment_spec {
     enum kv_type kv_type;
     const int *cuts; /* first layers of stages 2, 3 … */
     int n_cuts;
+    double change_gain;       /* so much faster the slowest stage must become for a change; 0.15 */
     const char *results_host; /* "*" where the coordinator listens on every address */
+};
+
+struct deployment_plan {
+    uint64_t epoch;
+    struct planner_stage stages[PLANNER_MAX_STAGES];
+    int n_stages;
 };
 
 struct deployment {
@@ -49,12 +59,14 @@ struct deployment {
     unsigned char config_digest[DIGEST_BYTES];
 
     enum deployment_state state;
-    uint64_t epoch;
+    uint64_t newest_epoch; /* that was given to a plan */
     bool served_once;
-    struct planner_stage stages[PLANNER_MAX_STAGES];
-    int n_stages;
-    struct err obstacle; /* why there is no plan; code 0: none known */
-    struct err failure;  /* of DEPLOYMENT_FAILED */
+    struct deployment_plan plan; /* being loaded, or in service */
+    struct deployment_plan next; /* made ready beside it; n_stages 0: none */
+    char change[200];            /* why there is a next one, as a sentence */
+    int64_t change_after_ms;     /* no other change is tried before */
+    struct err obstacle;         /* why there is no plan; code 0: none known */
+    struct err failure;          /* of DEPLOYMENT_FAILED */
     int n_barren; /* plans in a row that broke after steps went out and before one came back */
 };
 
@@ -74,6 +86,11 @@ enum deployment_event {
  * when the deployment can never serve (the model is refused by the workers themselves). */
 int deployment_review(struct deployment *d, struct registry *r, struct pipeline *p,
                       enum deployment_event *ret_event, struct err *err);
+/* Plans are to do without the worker (a name), or may have it again. ERR_NOT_FOUND;
+ * ERR_UNAVAILABLE: nothing serves without it. */
+int deployment_drain(struct deployment *d, struct registry *r, const char *worker, struct err *err);
+int deployment_resume(struct deployment *d, struct registry *r, const char *worker,
+                      struct err *err);
 /* A sentence on what it waits for. */
 void deployment_explain(const struct deployment *d, const struct registry *r, char *to,
                         size_t size);

@@ -63,6 +63,14 @@ struct worker_entry *registry_stage(const struct registry *r, int stage)
     return NULL;
 }
 
+struct worker_entry *registry_named(const struct registry *r, const char *name)
+{
+    for (struct worker_entry *w = r->workers; w; w = w->next)
+        if (strcmp(w->name, name) == 0)
+            return w;
+    return NULL;
+}
+
 /* A peer's words, fit for a log line. */
 static void registry_copy(char *to, size_t size, const char *words)
 {
@@ -103,6 +111,7 @@ static void registry_remove(struct registry *r, struct worker_entry *w, const ch
         r->stage_lost = true;
         snprintf(r->lost_name, sizeof r->lost_name, "%s", w->name);
     }
+    r->next_lost = r->next_lost || w->next_stage >= 0;
     for (struct worker_entry **p = &r->workers; *p; p = &(*p)->next) {
         if (*p == w) {
             *p = w->next;
@@ -125,14 +134,6 @@ static void registry_refuse(struct registry *r, const struct wire_identity *from
     wire_send_control(r->socket, from, &c, NULL);
 }
 
-static bool registry_name_is_taken(const struct registry *r, const char *name)
-{
-    for (const struct worker_entry *w = r->workers; w; w = w->next)
-        if (strcmp(w->name, name) == 0)
-            return true;
-    return false;
-}
-
 /* Printable and bounded, whatever a peer sent; made unique with -2, -3 … */
 static void registry_make_name(const struct registry *r, const char *wanted, char to[64])
 {
@@ -142,7 +143,7 @@ static void registry_make_name(const struct registry *r, const char *wanted, cha
         base[n++] = *p > ' ' && *p < 127 ? *p : '_';
     base[n] = '\0';
     snprintf(to, 64, "%s", n ? base : "worker");
-    for (int i = 2; registry_name_is_taken(r, to); i++)
+    for (int i = 2; registry_named(r, to); i++)
         snprintf(to, 64, "%s-%d", n ? base : "worker", i);
 }
 
@@ -212,6 +213,7 @@ static void registry_on_hello(struct registry *r, const struct wire_identity *fr
     w->memory_bytes = h->memory_bytes;
     w->last_heard_ms = clock_now_ms();
     w->stage = w->first_layer = w->end_layer = -1;
+    w->next_stage = w->next_first_layer = w->next_end_layer = -1;
     struct worker_entry **last = &r->workers;
     while (*last)
         last = &(*last)->next;
@@ -226,15 +228,28 @@ static void registry_on_hello(struct registry *r, const struct wire_identity *fr
 static void registry_on_failed(struct registry *r, struct worker_entry *w,
                                const Paceline__Failed *f)
 {
+    char reason[400];
+    registry_copy(reason, sizeof reason, f->reason);
+    int code = f->code < 0 && f->code >= ERR_INTERNAL ? f->code : ERR_INTERNAL;
+    if (w->next_stage >= 0 && f->epoch == w->next_epoch) {
+        /* Too little memory for two stages says nothing of one. */
+        w->unfit = code != ERR_CANCELLED && code != ERR_MEMORY;
+        r->next_failed = true;
+        err_set(&r->next_failure, code, "worker %s: %s", w->name, reason);
+        return;
+    }
     if (w->stage < 0 || f->epoch != w->epoch)
         return;
     w->unfit = w->state == WORKER_LOADING && f->code != ERR_CANCELLED;
     r->stage_failed = true;
     r->failed_epoch = f->epoch;
-    char reason[400];
-    registry_copy(reason, sizeof reason, f->reason);
-    err_set(&r->failure, f->code < 0 && f->code >= ERR_INTERNAL ? f->code : ERR_INTERNAL,
-            "worker %s: %s", w->name, reason);
+    err_set(&r->failure, code, "worker %s: %s", w->name, reason);
+}
+
+static void registry_on_next_ready(struct registry *r, struct worker_entry *w)
+{
+    w->next_is_ready = true;
+    r->stage_ready = true;
 }
 
 static void registry_on_ready(struct registry *r, struct worker_entry *w)
@@ -255,13 +270,20 @@ static void registry_on_beat(struct registry *r, struct worker_entry *w,
                      clock_now_us());
     w->steps = beat->steps;
     w->busy_us = beat->busy_us;
-    if (w->stage < 0)
+    bool has_next = w->next_stage >= 0;
+    if (w->stage < 0 && !has_next)
         return;
-    w->beats_astray = beat->epoch == w->epoch ? 0 : w->beats_astray + 1;
-    if (w->beats_astray == BEATS_ASTRAY) {
+    w->beats_astray =
+        beat->epoch >= (has_next ? w->next_epoch : w->epoch) ? 0 : w->beats_astray + 1;
+    if (w->beats_astray == BEATS_ASTRAY && has_next) {
+        log_warning("worker %s does not know its next stage", w->name);
+        r->next_lost = true;
+    } else if (w->beats_astray == BEATS_ASTRAY) {
         log_warning("worker %s does not know its stage", w->name);
         r->stage_lost = true;
         snprintf(r->lost_name, sizeof r->lost_name, "%s", w->name);
+    } else if (has_next && beat->ready_epoch == w->next_epoch) {
+        registry_on_next_ready(r, w);
     } else if (w->state == WORKER_LOADING && beat->ready_epoch == w->epoch) {
         registry_on_ready(r, w);
     }
@@ -283,13 +305,17 @@ static void registry_on_message(struct registry *r, const struct wire_identity *
         registry_on_beat(r, w, c->heartbeat);
         break;
     case PACELINE__CONTROL__BODY_PROGRESS:
-        if (c->progress->epoch == w->epoch) {
+        if (c->progress->epoch == (w->next_stage >= 0 ? w->next_epoch : w->epoch)) {
             w->load_done = c->progress->bytes_done;
             w->load_total = c->progress->bytes_total;
         }
         break;
     case PACELINE__CONTROL__BODY_READY:
-        if (w->stage >= 0 && c->ready->epoch == w->epoch) {
+        if (w->next_stage >= 0 && c->ready->epoch == w->next_epoch) {
+            w->next_claimed = c->ready->memory_bytes;
+            registry_copy(w->kernels, sizeof w->kernels, c->ready->kernels);
+            registry_on_next_ready(r, w);
+        } else if (w->stage >= 0 && c->ready->epoch == w->epoch) {
             w->memory_claimed = c->ready->memory_bytes;
             registry_copy(w->kernels, sizeof w->kernels, c->ready->kernels);
             registry_on_ready(r, w);
@@ -297,6 +323,12 @@ static void registry_on_message(struct registry *r, const struct wire_identity *
         break;
     case PACELINE__CONTROL__BODY_FAILED:
         registry_on_failed(r, w, c->failed);
+        break;
+    case PACELINE__CONTROL__BODY_DEPART:
+        if (!w->is_leaving)
+            log_info("worker %s wants to leave", w->name);
+        w->is_draining = w->is_leaving = true;
+        r->joined = true; /* look at the plan */
         break;
     case PACELINE__CONTROL__BODY_LEAVE:
         registry_remove(r, w, "left");

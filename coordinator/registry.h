@@ -28,7 +28,14 @@ struct worker_entry {
     uint64_t epoch;
     int64_t load_done, load_total;
     int64_t memory_claimed;
-    int beats_astray; /* heartbeats in a row that know another plan than this */
+    int beats_astray; /* heartbeats in a row that do not know the newest of these plans */
+    /* the stage of the plan that is made ready beside the one that serves; -1: none */
+    int next_stage, next_first_layer, next_end_layer;
+    uint64_t next_epoch;
+    bool next_is_ready;
+    int64_t next_claimed;
+    bool is_draining; /* plans are to do without it */
+    bool is_leaving;  /* it asked for that itself, and waits for its Released */
     char kernels[1024];
     uint64_t steps, busy_us;
     struct clock_offset clock; /* its monotonic clock against ours */
@@ -49,6 +56,9 @@ struct registry {
     bool stage_failed; /* a worker could not load or execute its stage */
     uint64_t failed_epoch;
     struct err failure;
+    bool next_lost; /* a worker with a stage of the next plan is gone */
+    bool next_failed;
+    struct err next_failure;
 };
 
 int registry_open(struct registry *r, void *zmq, const char *host, int port, int *ret_port,
@@ -61,5 +71,6 @@ void registry_keep_time(struct registry *r);
 void registry_send(struct registry *r, const struct worker_entry *w,
                    Paceline__Control__BodyCase kind, void *body);
 struct worker_entry *registry_stage(const struct registry *r, int stage);
+struct worker_entry *registry_named(const struct registry *r, const char *name); /* or NULL */
 
 #endif

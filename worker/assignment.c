@@ -45,17 +45,17 @@ void assignment_free(struct assignment *a)
     if (a->data_out)
         zmq_close(a->data_out);
     paceline__control__free_unpacked(a->message, NULL);
-    made_stage_let_go(a->made);
+    assignment_let_stage_go(a->made);
     free(a);
 }
 
-struct made_stage *made_stage_hold(struct made_stage *made)
+struct made_stage *assignment_hold_stage(struct made_stage *made)
 {
     atomic_fetch_add(&made->holders, 1);
     return made;
 }
 
-void made_stage_let_go(struct made_stage *made)
+void assignment_let_stage_go(struct made_stage *made)
 {
     if (!made || atomic_fetch_sub(&made->holders, 1) > 1)
         return;

@@ -36,7 +36,7 @@ int assignment_new(struct assignment **ret_assignment, Paceline__Control *messag
                    struct made_stage *made, struct err *err);
 void assignment_free(struct assignment *a); /* by the thread that has data_out; NULL is fine */
 
-struct made_stage *made_stage_hold(struct made_stage *made);
-void made_stage_let_go(struct made_stage *made); /* the last one frees; NULL is fine */
+struct made_stage *assignment_hold_stage(struct made_stage *made);
+void assignment_let_stage_go(struct made_stage *made); /* the last one frees; NULL is fine */
 
 #endif

@@ -20,6 +20,8 @@
 #define HELLO_EVERY_MS  500
 #define SILENCE_MS      3000 /* without a word from the coordinator it is taken for gone */
 #define REMIND_EVERY_MS 10000
+#define DEPART_EVERY_MS 500
+#define DEPART_MOST_MS  60000 /* then it goes, whatever depends on it */
 
 struct worker {
     const struct worker_settings *settings;
@@ -36,6 +38,8 @@ struct worker {
     uint64_t told_epoch;   /* the same, and not forgotten when the coordinator is */
 
     bool welcome, stopping;
+    bool released; /* nothing depends on it any more */
+    int64_t stopping_ms, last_depart_ms;
     int heartbeat_ms;
     int64_t last_heard_ms, last_hello_ms, last_beat_ms, last_reminder_ms;
 };
@@ -180,6 +184,9 @@ static int worker_on_message(struct worker *w, Paceline__Control **c, struct err
         if (w->welcome)
             worker_beat(w, (*c)->heartbeat, clock_now_us());
         return 0;
+    case PACELINE__CONTROL__BODY_RELEASED:
+        w->released = true;
+        return 0;
     default:
         return 0;
     }
@@ -234,7 +241,28 @@ static void worker_read_signals(struct worker *w)
         if (w->stopping)
             _exit(128 + (int)info.ssi_signo); /* asked twice */
         w->stopping = true;
+        w->stopping_ms = clock_now_ms();
     }
+}
+
+/* true: nothing keeps it here. Until then it computes as before, while the others get ready to do
+ * without it. */
+static bool worker_may_leave(struct worker *w)
+{
+    int64_t now = clock_now_ms();
+    struct worker_counters counters;
+    worker_runner_counters(w->runner, &counters);
+    if (!w->welcome || w->released || !counters.epoch || now - w->stopping_ms > DEPART_MOST_MS)
+        return true;
+    if (now - w->last_depart_ms >= DEPART_EVERY_MS) {
+        if (!w->last_depart_ms)
+            log_info("leaving as soon as the others can do without this worker; once more leaves "
+                     "at once");
+        Paceline__Depart depart = PACELINE__DEPART__INIT;
+        worker_send(w, PACELINE__CONTROL__BODY_DEPART, &depart);
+        w->last_depart_ms = now;
+    }
+    return false;
 }
 
 static int worker_loop(struct worker *w, struct err *err)
@@ -242,7 +270,7 @@ static int worker_loop(struct worker *w, struct err *err)
     zmq_pollitem_t items[] = {{.socket = w->control, .events = ZMQ_POLLIN},
                               {.socket = worker_runner_socket(w->runner), .events = ZMQ_POLLIN},
                               {.fd = w->signals, .events = ZMQ_POLLIN}};
-    while (!w->stopping) {
+    while (!w->stopping || !worker_may_leave(w)) {
         worker_keep_time(w);
         if (zmq_poll(items, 3, 50) < 0 && errno != EINTR)
             return err_set(err, ERR_INTERNAL, "zmq_poll: %s", zmq_strerror(errno));

@@ -175,7 +175,7 @@ static void *loader_main(void *argument)
         rc = loader_run(l, &err);
         if (rc != 0)
             loader_tell(l, &(struct worker_news){.kind = WORKER_FAILED, .failure = err});
-        made_stage_let_go(l->made);
+        assignment_let_stage_go(l->made);
         l->made = NULL;
         loader_tell(l, &(struct worker_news){.kind = WORKER_LOADED});
     }

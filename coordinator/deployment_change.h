@@ -1,0 +1,31 @@
+/* deployment_change.h - the next plan, made ready beside the one that serves: when a worker joined
+ * or is to be drained. Only deployment.c and deployment_change.c include this. */
+#ifndef PACELINE_COORDINATOR_DEPLOYMENT_CHANGE_H
+#define PACELINE_COORDINATOR_DEPLOYMENT_CHANGE_H
+
+#include "coordinator/deployment.h"
+
+/* Begins, continues, completes or gives up a change. look: workers came, went, or are to go. */
+int deployment_change_review(struct deployment *d, struct registry *r, struct pipeline *p,
+                             bool look, enum deployment_event *ret_event, struct err *err);
+/* There is no next plan any more; workers are not told, for a newer one follows. */
+void deployment_change_forget(struct deployment *d, struct registry *r);
+
+/* ---- deployment.c, for deployment_change.c ---- */
+
+/* Those that a plan may use; ret_entries: room for all. */
+int deployment_candidates(const struct registry *r, bool with_draining,
+                          struct worker_entry **ret_entries);
+int deployment_make_plan(const struct deployment *d, struct worker_entry *const *entries, int n,
+                         struct deployment_plan *ret_plan, struct err *err);
+int deployment_send_loads(const struct deployment *d, struct registry *r, const struct pipeline *p,
+                          const struct deployment_plan *plan, struct worker_entry *const *entries,
+                          bool beside, struct err *err);
+/* Out of service; the next review plans anew. */
+void deployment_interrupt(struct deployment *d, struct registry *r, struct pipeline *p,
+                          enum deployment_event *ret_event);
+/* All stages of d->plan are ready: into service. */
+void deployment_begin(struct deployment *d, struct registry *r, struct pipeline *p,
+                      enum deployment_event *ret_event);
+
+#endif
