@@ -26,8 +26,29 @@ int registry_open(struct registry *r, void *zmq, const char *host, int port, int
     return wire_bind(r->socket, host, port, ret_port, err);
 }
 
+void registry_send(struct registry *r, const struct worker_entry *w,
+                   Paceline__Control__BodyCase kind, void *body)
+{
+    Paceline__Control c = PACELINE__CONTROL__INIT;
+    c.body_case = kind;
+    c.hello = body; /* every member of the union is a pointer */
+    wire_send_control(r->socket, &w->identity, &c, NULL);
+}
+
+/* They wait for nobody, should they be stopped now. */
+static void registry_say_farewell(struct registry *r)
+{
+    Paceline__Released released = PACELINE__RELEASED__INIT;
+    const int linger_ms = 500; /* so that it gets out */
+    zmq_setsockopt(r->socket, ZMQ_LINGER, &linger_ms, sizeof linger_ms);
+    for (const struct worker_entry *w = r->workers; w; w = w->next)
+        registry_send(r, w, PACELINE__CONTROL__BODY_RELEASED, &released);
+}
+
 void registry_close(struct registry *r)
 {
+    if (r->socket)
+        registry_say_farewell(r);
     while (r->workers) {
         struct worker_entry *next = r->workers->next;
         free(r->workers);
@@ -36,15 +57,6 @@ void registry_close(struct registry *r)
     if (r->socket)
         zmq_close(r->socket);
     *r = (struct registry){0};
-}
-
-void registry_send(struct registry *r, const struct worker_entry *w,
-                   Paceline__Control__BodyCase kind, void *body)
-{
-    Paceline__Control c = PACELINE__CONTROL__INIT;
-    c.body_case = kind;
-    c.hello = body; /* every member of the union is a pointer */
-    wire_send_control(r->socket, &w->identity, &c, NULL);
 }
 
 static struct worker_entry *registry_find(const struct registry *r, const struct wire_identity *id)

@@ -167,6 +167,7 @@ static int worker_on_message(struct worker *w, Paceline__Control **c, struct err
                      w->settings->coordinator_port, (*c)->welcome->name, w->settings->threads,
                      w->kernels->isa_name);
         w->welcome = true;
+        w->released = false;
         w->heartbeat_ms = (*c)->welcome->heartbeat_ms >= 10 && (*c)->welcome->heartbeat_ms < 60000
                               ? (int)(*c)->welcome->heartbeat_ms
                               : 250;
