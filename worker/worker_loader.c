@@ -13,7 +13,7 @@
 
 #define PROGRESS_EVERY_MS 100
 /* Beside a stage that serves, loading gives way to it. */
-#define NICE_BESIDE 10
+#define NICE_BESIDE 5
 
 struct worker_loader {
     struct worker_loader_spec spec;
