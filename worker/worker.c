@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "proto/wire.h"
+#include "worker/duty.h"
 #include "worker/worker_runner.h"
 
 #include <errno.h>
@@ -22,6 +23,7 @@
 #define REMIND_EVERY_MS 10000
 #define DEPART_EVERY_MS 500
 #define DEPART_MOST_MS  60000 /* then it goes, whatever depends on it */
+#define OWNER_MOST_MS   1000  /* whoever comes to their own machine waits for nobody */
 
 struct worker {
     const struct worker_settings *settings;
@@ -40,6 +42,9 @@ struct worker {
     bool welcome, stopping;
     bool released; /* nothing depends on it any more */
     int64_t stopping_ms, last_depart_ms;
+    struct duty *duty; /* NULL: always on */
+    bool is_off;       /* duty; it hands over, */
+    bool is_resting;   /* or has, and is no part of the cluster */
     int heartbeat_ms;
     int64_t last_heard_ms, last_hello_ms, last_beat_ms, last_reminder_ms;
 };
@@ -66,6 +71,13 @@ static void worker_say_hello(struct worker *w)
     hello.incarnation = w->incarnation;
     worker_send(w, PACELINE__CONTROL__BODY_HELLO, &hello);
     w->last_hello_ms = clock_now_ms();
+}
+
+static void worker_say_leave(struct worker *w, const char *reason)
+{
+    Paceline__Leave leave = PACELINE__LEAVE__INIT;
+    leave.reason = (char *)reason;
+    worker_send(w, PACELINE__CONTROL__BODY_LEAVE, &leave);
 }
 
 /* Anonymous memory of this process (proc(5), RssAnon). */
@@ -162,6 +174,10 @@ static int worker_on_message(struct worker *w, Paceline__Control **c, struct err
     w->last_heard_ms = clock_now_ms();
     switch ((*c)->body_case) {
     case PACELINE__CONTROL__BODY_WELCOME:
+        if (w->is_resting) { /* the answer to a hello from before */
+            worker_say_leave(w, "off duty");
+            return 0;
+        }
         if (!w->welcome)
             log_info("joined %s:%d as %s, %" PRId64 " threads, %s", w->settings->coordinator_host,
                      w->settings->coordinator_port, (*c)->welcome->name, w->settings->threads,
@@ -223,6 +239,8 @@ static void worker_keep_time(struct worker *w)
         w->welcome = false;
         w->newest_epoch = 0; /* a restarted coordinator counts from the beginning */
     }
+    if (w->is_resting)
+        return;
     if (!w->welcome && now - w->last_hello_ms >= HELLO_EVERY_MS)
         worker_say_hello(w);
     if (!w->welcome && now - w->last_reminder_ms >= REMIND_EVERY_MS) {
@@ -250,13 +268,13 @@ static void worker_read_signals(struct worker *w)
  * without it. */
 static bool worker_may_leave(struct worker *w)
 {
-    int64_t now = clock_now_ms();
+    int64_t now = clock_now_ms(), most_ms = w->stopping ? DEPART_MOST_MS : OWNER_MOST_MS;
     struct worker_counters counters;
     worker_runner_counters(w->runner, &counters);
-    if (!w->welcome || w->released || !counters.epoch || now - w->stopping_ms > DEPART_MOST_MS)
+    if (!w->welcome || w->released || !counters.epoch || now - w->stopping_ms > most_ms)
         return true;
     if (now - w->last_depart_ms >= DEPART_EVERY_MS) {
-        if (!w->last_depart_ms)
+        if (!w->last_depart_ms && w->stopping)
             log_info("leaving as soon as the others can do without this worker; once more leaves "
                      "at once");
         Paceline__Depart depart = PACELINE__DEPART__INIT;
@@ -266,12 +284,41 @@ static bool worker_may_leave(struct worker *w)
     return false;
 }
 
+/* Off duty: hands over for a moment, leaves, gives the memory back and rests; on duty: knocks. */
+static int worker_heed_duty(struct worker *w, struct err *err)
+{
+    char why[96];
+    bool is_on = duty_is_on(w->duty, why);
+    if (!is_on && !w->is_off) {
+        w->is_off = true;
+        w->stopping_ms = clock_now_ms();
+        w->last_depart_ms = 0;
+        log_info("off duty: %s", why);
+    }
+    if (w->is_off && !w->is_resting && worker_may_leave(w)) {
+        w->is_resting = true;
+        if (w->welcome)
+            worker_say_leave(w, why);
+        w->welcome = false;
+        return worker_runner_unload(w->runner, w->told_epoch, false, err);
+    }
+    if (is_on && w->is_resting) {
+        w->is_off = w->is_resting = false;
+        w->newest_epoch = 0;
+        log_info("on duty again: %s", why);
+    }
+    return 0;
+}
+
 static int worker_loop(struct worker *w, struct err *err)
 {
     zmq_pollitem_t items[] = {{.socket = w->control, .events = ZMQ_POLLIN},
                               {.socket = worker_runner_socket(w->runner), .events = ZMQ_POLLIN},
                               {.fd = w->signals, .events = ZMQ_POLLIN}};
     while (!w->stopping || !worker_may_leave(w)) {
+        int rc = worker_heed_duty(w, err);
+        if (rc != 0)
+            return rc;
         worker_keep_time(w);
         if (zmq_poll(items, 3, 50) < 0 && errno != EINTR)
             return err_set(err, ERR_INTERNAL, "zmq_poll: %s", zmq_strerror(errno));
@@ -279,14 +326,12 @@ static int worker_loop(struct worker *w, struct err *err)
         struct worker_news news;
         while (worker_runner_next_news(w->runner, &news))
             worker_on_news(w, &news);
-        int rc = worker_receive(w, err);
+        rc = worker_receive(w, err);
         if (rc != 0)
             return rc;
     }
     log_info("leaving");
-    Paceline__Leave leave = PACELINE__LEAVE__INIT;
-    leave.reason = (char *)"stopped";
-    worker_send(w, PACELINE__CONTROL__BODY_LEAVE, &leave);
+    worker_say_leave(w, "stopped");
     return 0;
 }
 
@@ -393,6 +438,20 @@ static int worker_open(struct worker *w, struct err *err)
     return worker_open_runner(w, err);
 }
 
+static int worker_start_duty(struct worker *w, struct err *err)
+{
+    const struct worker_settings *s = w->settings;
+    struct duty_rules rules = {.only_idle = s->policy_choice == WORKER_IDLE,
+                               .has_hours = s->hours != NULL,
+                               .idle_load = (double)s->idle_load / 100,
+                               .idle_after_ms = 1000 * s->idle_after_s,
+                               .probe = s->idle_probe};
+    int rc = s->hours ? hours_read(&rules.hours, s->hours, err) : 0;
+    if (rc == 0 && (rules.only_idle || rules.has_hours))
+        rc = duty_start(&w->duty, &rules, err);
+    return rc;
+}
+
 /* Nobody reads them any more: a signal that comes while all is closed ends the program at once. */
 static void worker_end_signals(struct worker *w)
 {
@@ -415,7 +474,10 @@ int worker_run(const struct worker_settings *settings, const struct kernels *ker
                        .heartbeat_ms = 250};
     int rc = worker_open(&w, err);
     if (rc == 0)
+        rc = worker_start_duty(&w, err);
+    if (rc == 0)
         rc = worker_loop(&w, err);
+    duty_stop(w.duty);
     if (w.signals >= 0)
         worker_end_signals(&w);
     worker_runner_stop(w.runner);

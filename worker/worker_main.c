@@ -5,8 +5,11 @@
 #include "worker/worker_numa.h"
 #include "worker/worker_settings.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* Where threads outnumber the cores that are theirs, waiting must not spin: it takes time from who
@@ -44,6 +47,8 @@ static int main_run(struct worker_settings *s, char **argv, struct err *err)
 {
     struct kernels kernels;
     struct placement *placement = NULL;
+    if (s->nice && setpriority(PRIO_PROCESS, 0, (int)s->nice) != 0)
+        log_warning("nice level %lld: %s", (long long)s->nice, strerror(errno));
     int rc = kernels_select(&kernels, getenv("PACELINE_ISA"), err);
     if (rc == 0)
         rc = main_place(&placement, s, argv, err);

@@ -1,10 +1,20 @@
 #include "worker/worker_settings.h"
 
+#include "worker/hours.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #define FIELD(name) offsetof(struct worker_settings, name)
+
+static const char *const worker_policies[] = {"always", "idle", NULL};
+
+static int worker_check_hours(const char *text, struct err *err)
+{
+    struct hours hours;
+    return hours_read(&hours, text, err);
+}
 
 static const struct conf_option worker_options[] = {
     {.name = "coordinator",
@@ -60,8 +70,57 @@ static const struct conf_option worker_options[] = {
      .type = CONF_SIZE,
      .offset = FIELD(memory_bytes),
      .value = "SIZE",
-     .help = "memory offered for weights, KV cache and scratch, such as 6GiB (default: four fifths "
-             "of what is available)"},
+     .help = "memory offered for weights, KV cache and scratch, such as 6GiB (default: a share of "
+             "what is available)"},
+    {.name = "memory-share",
+     .type = CONF_INT,
+     .offset = FIELD(memory_share),
+     .value = "PERCENT",
+     .initial = "80",
+     .min = 1,
+     .max = 100,
+     .help = "the share of the available memory that is offered without --memory"},
+    {.name = "nice",
+     .type = CONF_INT,
+     .offset = FIELD(nice),
+     .value = "N",
+     .min = 0,
+     .max = 19,
+     .help = "give way to other programs: nice level of the whole worker"},
+    {.name = "policy",
+     .type = CONF_CHOICE,
+     .offset = FIELD(policy_choice),
+     .choices = worker_policies,
+     .initial = "always",
+     .help = "take part always, or only while the machine's owner is away"},
+    {.name = "hours",
+     .type = CONF_STRING,
+     .offset = FIELD(hours),
+     .check = worker_check_hours,
+     .value = "HOURS",
+     .help = "take part within these hours only: \"mon-fri 18:00-08:00, sat-sun\", local time"},
+    {.name = "idle-load",
+     .type = CONF_INT,
+     .offset = FIELD(idle_load),
+     .value = "PERCENT",
+     .initial = "20",
+     .min = 0,
+     .max = 100,
+     .help = "policy idle: of all processors, what other programs may use while nobody is there"},
+    {.name = "idle-after",
+     .type = CONF_INT,
+     .offset = FIELD(idle_after_s),
+     .value = "SECONDS",
+     .initial = "300",
+     .min = 0,
+     .max = 86400,
+     .help = "policy idle: how long the owner must have been away"},
+    {.name = "idle-probe",
+     .type = CONF_STRING,
+     .offset = FIELD(idle_probe),
+     .value = "COMMAND",
+     .help = "policy idle: a command that is asked too, four times a second; exit status 0 means "
+             "away"},
     {.name = "insecure",
      .type = CONF_FLAG,
      .offset = FIELD(insecure),
@@ -133,7 +192,11 @@ static int worker_settings_check(struct worker_settings *s, struct err *err)
                        "connections beyond this machine are neither encrypted nor authenticated: "
                        "set insecure = true (--insecure) if the network is trusted");
     if (!s->memory_bytes)
-        s->memory_bytes = worker_available_memory() / 5 * 4;
+        s->memory_bytes = worker_available_memory() / 100 * s->memory_share;
+    if (s->numa && s->policy_choice == WORKER_IDLE)
+        return err_set(err, ERR_CONFIG,
+                       "numa and policy = \"idle\" do not go together: the workers of one machine "
+                       "would take each other for its owner");
     if (!s->name) {
         char host[64] = "worker";
         gethostname(host, sizeof host - 1);

@@ -4,6 +4,8 @@
 
 #include "base/conf.h"
 
+enum worker_policy { WORKER_ALWAYS, WORKER_IDLE };
+
 struct worker_settings {
     char *coordinator;    /* HOST:PORT */
     char *data;           /* HOST:PORT to listen on for the neighbour upstream, or NULL */
@@ -11,9 +13,16 @@ struct worker_settings {
     char *name;           /* NULL: the host's */
     char *models;         /* folder, or NULL */
     int64_t threads;      /* 0: placement_default_threads() */
-    int64_t memory_bytes; /* 0: four fifths of what is available */
-    bool pin;             /* bind threads to cores */
-    bool numa;            /* one worker for each NUMA node */
+    int64_t memory_bytes; /* 0: memory_share of what is available */
+    int64_t memory_share; /* percent of what is available, where memory_bytes is not set */
+    int64_t nice;
+    int policy_choice; /* enum worker_policy */
+    char *hours;       /* as hours_read() takes them, or NULL */
+    int64_t idle_load; /* percent of all processors */
+    int64_t idle_after_s;
+    char *idle_probe; /* command, or NULL */
+    bool pin;         /* bind threads to cores */
+    bool numa;        /* one worker for each NUMA node */
     bool insecure;
     bool verbose;
     bool log_json;

@@ -250,6 +250,16 @@ class Cluster:
                    f"worker {number + 1} has joined")
         return worker
 
+    def start_worker(self, name, *options):
+        """One that need not join."""
+        worker = Process(
+            "paceline-worker",
+            ["--config", "/dev/null", "--coordinator", self.cluster, "--threads", self.threads,
+             "--memory", "1GiB", "--name", name, *options],
+            self.folder / f"worker-{name}.log", environment(self.home, **self.env))
+        self.workers.append(worker)
+        return worker
+
     def logs(self):
         parts = [f"--- coordinator\n{self.coordinator.text()}"]
         parts += [f"--- worker {i + 1}\n{w.text()}" for i, w in enumerate(self.workers)]
