@@ -480,6 +480,7 @@ int coordinator_open(struct coordinator **ret_coordinator,
     if (rc == 0)
         rc = registry_open(&c->registry, c->zmq, settings->cluster_host, settings->cluster_port,
                            &c->cluster_port, err);
+    c->registry.silence_ms = settings->worker_silence_ms;
     if (rc == 0)
         rc = pipeline_open(&c->pipeline, c->zmq, settings->cluster_host,
                            settings->cluster_port ? settings->cluster_port + 1 : 0, err);

@@ -16,6 +16,7 @@ struct coordinator_settings {
     char *ready_file;
     int64_t workers, context, concurrency, queue;
     int64_t replan_gain;       /* percent */
+    int64_t worker_silence_ms; /* after so much a worker is lost */
     int64_t kv_tokens;         /* 0: 4 contexts, or concurrency x context if that is less */
     int64_t tenant_requests;   /* 0: no limit */
     int64_t request_timeout_s; /* 0: never */

@@ -12,9 +12,11 @@
 #define DEFAULT_CONTEXTS    4 /* that fit the KV cache */
 #define MAX_ROWS            512
 #define MIN_OUTPUTS         32
-/* A step that has been under way for so long, while no stage computed, was lost between two. */
-#define STUCK_MS   30000
-#define MAX_BARREN 3
+/* A step that has been under way for so long, and longer than any before, while no stage computed,
+ * was lost between two; as long as none has come back, a slow link may be on its way. */
+#define STUCK_MS       2000
+#define STUCK_FIRST_MS 15000
+#define MAX_BARREN     3
 
 static bool deployment_on_hash(void *context, int64_t bytes)
 {
@@ -401,10 +403,11 @@ static bool deployment_is_stuck(const struct deployment *d, const struct registr
                                 const struct pipeline *p)
 {
     int64_t now_ms = clock_now_ms();
-    if (!p->oldest || now_ms - p->oldest->sent_us / 1000 < STUCK_MS)
+    int64_t limit_ms = p->longest_us ? STUCK_MS + 2 * p->longest_us / 1000 : STUCK_FIRST_MS;
+    if (!p->oldest || now_ms - p->oldest->sent_us / 1000 < limit_ms)
         return false;
     for (const struct worker_entry *w = r->workers; w; w = w->next)
-        if (w->stage >= 0 && now_ms - w->last_busy_ms < STUCK_MS)
+        if (w->stage >= 0 && now_ms - w->last_busy_ms < limit_ms)
             return false;
     return true;
 }

@@ -59,6 +59,7 @@ int pipeline_connect(struct pipeline *p, uint64_t epoch, int n_stages, const cha
     p->n_stages = n_stages;
     p->next_step = 1;
     p->n_results = 0;
+    p->longest_us = 0;
     int rc = step_cost_init(&p->cost, n_stages, err);
     if (rc == 0)
         rc = wire_socket(&p->first, p->zmq, ZMQ_PUSH, err);
@@ -229,6 +230,8 @@ static void pipeline_on_result(struct pipeline *p, const Paceline__StepResult *r
         return;
     }
     p->n_results += result->n_results;
+    if (answered_us - s->sent_us > p->longest_us)
+        p->longest_us = answered_us - s->sent_us;
     pipeline_learn_cost(p, s, result);
     pipeline_deliver(s, result, zmq_msg_data(frame), vocabulary, take, context);
     pipeline_log_times(s, result);

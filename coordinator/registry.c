@@ -9,7 +9,9 @@
 #include <string.h>
 
 #define HEARTBEAT_MS 250
-#define SILENCE_MS   3000
+#define SILENCE_MS   1000
+/* A worker whose connection ended, and that is alive, is back sooner. */
+#define RECONNECT_MS 500
 #define MAX_WORKERS  1024
 /* A plan that a worker still does not know after so many heartbeats was lost on the way to it. */
 #define BEATS_ASTRAY 8
@@ -23,6 +25,9 @@ int registry_open(struct registry *r, void *zmq, const char *host, int port, int
         return rc;
     const int handover = 1; /* a worker that reconnects takes its name over from the dead link */
     zmq_setsockopt(r->socket, ZMQ_ROUTER_HANDOVER, &handover, sizeof handover);
+    rc = wire_monitor(&r->monitor, r->socket, zmq, err);
+    if (rc != 0)
+        return rc;
     return wire_bind(r->socket, host, port, ret_port, err);
 }
 
@@ -54,6 +59,8 @@ void registry_close(struct registry *r)
         free(r->workers);
         r->workers = next;
     }
+    if (r->monitor)
+        zmq_close(r->monitor);
     if (r->socket)
         zmq_close(r->socket);
     *r = (struct registry){0};
@@ -224,6 +231,7 @@ static void registry_on_hello(struct registry *r, const struct wire_identity *fr
     w->threads = (int)h->threads;
     w->memory_bytes = h->memory_bytes;
     w->last_heard_ms = clock_now_ms();
+    w->fd = from->fd;
     w->stage = w->first_layer = w->end_layer = -1;
     w->next_stage = w->next_first_layer = w->next_end_layer = -1;
     struct worker_entry **last = &r->workers;
@@ -301,6 +309,16 @@ static void registry_on_beat(struct registry *r, struct worker_entry *w,
     }
 }
 
+/* Somebody who takes us for the coordinator that was here before, or was taken for lost. */
+static void registry_tell_unknown(struct registry *r, const struct wire_identity *from)
+{
+    Paceline__Unknown unknown = PACELINE__UNKNOWN__INIT;
+    Paceline__Control c = PACELINE__CONTROL__INIT;
+    c.body_case = PACELINE__CONTROL__BODY_UNKNOWN;
+    c.unknown = &unknown;
+    wire_send_control(r->socket, from, &c, NULL);
+}
+
 static void registry_on_message(struct registry *r, const struct wire_identity *from,
                                 const Paceline__Control *c)
 {
@@ -309,9 +327,13 @@ static void registry_on_message(struct registry *r, const struct wire_identity *
         return;
     }
     struct worker_entry *w = registry_find(r, from);
-    if (!w)
-        return; /* it will notice our silence and say hello */
+    if (!w) {
+        registry_tell_unknown(r, from);
+        return;
+    }
     w->last_heard_ms = clock_now_ms();
+    w->fd = from->fd;
+    w->disconnected_ms = 0;
     switch (c->body_case) {
     case PACELINE__CONTROL__BODY_HEARTBEAT:
         registry_on_beat(r, w, c->heartbeat);
@@ -351,8 +373,20 @@ static void registry_on_message(struct registry *r, const struct wire_identity *
     }
 }
 
+/* A process that ended says nothing, but its connection does. */
+static void registry_read_monitor(struct registry *r)
+{
+    for (int fd; (fd = wire_ended_connection(r->monitor)) >= 0;)
+        for (struct worker_entry *w = r->workers; w; w = w->next)
+            if (w->fd == fd) {
+                w->fd = -1;
+                w->disconnected_ms = clock_now_ms();
+            }
+}
+
 void registry_receive(struct registry *r)
 {
+    registry_read_monitor(r);
     for (int i = 0; i < 64; i++) {
         struct wire_identity from;
         Paceline__Control *c = NULL;
@@ -380,8 +414,14 @@ void registry_keep_time(struct registry *r)
         next = w->next;
         if (deaf_ms > 0)
             w->last_heard_ms += deaf_ms;
+        if (deaf_ms > 0 && w->disconnected_ms)
+            w->disconnected_ms += deaf_ms;
         if (now - w->last_heard_ms > r->silence_ms) {
             registry_remove(r, w, "has been silent for too long and is taken for lost");
+            continue;
+        }
+        if (w->disconnected_ms && now - w->disconnected_ms > RECONNECT_MS) {
+            registry_remove(r, w, "has closed its connection and is taken for lost");
             continue;
         }
         Paceline__Heartbeat beat = PACELINE__HEARTBEAT__INIT;

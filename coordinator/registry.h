@@ -19,7 +19,9 @@ struct worker_entry {
     int threads;
     int64_t memory_bytes; /* offered */
     int64_t last_heard_ms;
-    int64_t last_busy_ms; /* when its counters last said that it computes */
+    int fd;                  /* of its connection; -1: unknown */
+    int64_t disconnected_ms; /* since when it has none; 0: it has one */
+    int64_t last_busy_ms;    /* when its counters last said that it computes */
 
     /* the stage it was given, of deployment's newest plan */
     enum worker_state state;
@@ -44,6 +46,7 @@ struct worker_entry {
 
 struct registry {
     void *socket;                 /* ROUTER */
+    void *monitor;                /* its connections that end */
     struct worker_entry *workers; /* in the order of joining */
     int n_workers;
     int64_t silence_ms;   /* after so much of it a worker is taken for lost */

@@ -50,6 +50,51 @@ int wire_bind(void *socket, const char *host, int port, int *ret_port, struct er
     return 0;
 }
 
+/* Reads and throws away what is left of a multipart message. */
+static void wire_skip_parts(void *socket)
+{
+    int more = 1;
+    size_t size = sizeof more;
+    while (zmq_getsockopt(socket, ZMQ_RCVMORE, &more, &size) == 0 && more) {
+        zmq_msg_t part;
+        zmq_msg_init(&part);
+        int rc = zmq_msg_recv(&part, socket, ZMQ_DONTWAIT);
+        zmq_msg_close(&part);
+        if (rc < 0)
+            return;
+    }
+}
+
+int wire_monitor(void **ret_monitor, void *socket, void *context, struct err *err)
+{
+    char endpoint[64];
+    snprintf(endpoint, sizeof endpoint, "inproc://monitor-%p", socket);
+    void *monitor = zmq_socket(context, ZMQ_PAIR);
+    const int linger_ms = 0;
+    if (!monitor || zmq_setsockopt(monitor, ZMQ_LINGER, &linger_ms, sizeof linger_ms) != 0 ||
+        zmq_socket_monitor(socket, endpoint, ZMQ_EVENT_DISCONNECTED) != 0 ||
+        zmq_connect(monitor, endpoint) != 0) {
+        int why = errno;
+        if (monitor)
+            zmq_close(monitor);
+        return err_set(err, ERR_NETWORK, "no monitor of a socket: %s", zmq_strerror(why));
+    }
+    *ret_monitor = monitor;
+    return 0;
+}
+
+int wire_ended_connection(void *monitor)
+{
+    unsigned char event[6]; /* u16 what, u32 fd, of this machine's order; then the address */
+    int size = zmq_recv(monitor, event, sizeof event, ZMQ_DONTWAIT);
+    if (size < 0)
+        return -1;
+    wire_skip_parts(monitor);
+    uint32_t fd;
+    memcpy(&fd, event + 2, sizeof fd);
+    return size == sizeof event ? (int)fd : -1;
+}
+
 int wire_frame(zmq_msg_t *ret_frame, const void *bytes, size_t size, struct err *err)
 {
     if (zmq_msg_init_size(ret_frame, size) != 0)
@@ -76,21 +121,6 @@ int wire_send_control(void *socket, const struct wire_identity *to, const Paceli
     return 0;
 }
 
-/* Reads and throws away what is left of a multipart message. */
-static void wire_skip_parts(void *socket)
-{
-    int more = 1;
-    size_t size = sizeof more;
-    while (zmq_getsockopt(socket, ZMQ_RCVMORE, &more, &size) == 0 && more) {
-        zmq_msg_t part;
-        zmq_msg_init(&part);
-        int rc = zmq_msg_recv(&part, socket, ZMQ_DONTWAIT);
-        zmq_msg_close(&part);
-        if (rc < 0)
-            return;
-    }
-}
-
 static int wire_receive_identity(void *socket, struct wire_identity *ret_from)
 {
     zmq_msg_t part;
@@ -102,6 +132,8 @@ static int wire_receive_identity(void *socket, struct wire_identity *ret_from)
     size_t size = zmq_msg_size(&part);
     bool is_ours = size > 0 && size <= WIRE_MAX_IDENTITY && zmq_msg_more(&part);
     ret_from->size = is_ours ? size : 0;
+    const char *fd = zmq_msg_gets(&part, "__fd"); /* libzmq's name for it */
+    ret_from->fd = fd ? atoi(fd) : -1;
     memcpy(ret_from->bytes, zmq_msg_data(&part), ret_from->size);
     zmq_msg_close(&part);
     return is_ours ? 1 : ERR_NETWORK;

@@ -16,6 +16,7 @@
 struct wire_identity { /* of a DEALER, as the ROUTER sees it */
     unsigned char bytes[WIRE_MAX_IDENTITY];
     size_t size;
+    int fd; /* of the connection that the message came by; -1: unknown */
 };
 
 /* Makes a socket with our limits: messages bounded, no lingering, ZMTP heartbeats (which libzmq's
@@ -24,6 +25,12 @@ int wire_socket(void **ret_socket, void *context, int type, struct err *err);
 /* Binds to HOST:PORT (0: any free one; host "" or "*": every address) and tells the port. In use,
  * or not ours: ERR_NETWORK with what to do. */
 int wire_bind(void *socket, const char *host, int port, int *ret_port, struct err *err);
+
+/* Watches the socket's connections. *ret_monitor: a PAIR, the caller's to close before the socket.
+ */
+int wire_monitor(void **ret_monitor, void *socket, void *context, struct err *err);
+/* A connection that has ended since: its fd; -1: none. Never waits. */
+int wire_ended_connection(void *monitor);
 
 /* One control message. `to` is NULL on a DEALER. A peer that is gone is not an error: its loss is
  * noticed by its silence. */

@@ -115,6 +115,15 @@ static void worker_beat(struct worker *w, const Paceline__Heartbeat *answered, i
     w->last_beat_ms = clock_now_ms();
 }
 
+/* Another one, or the same after a restart, is told who is here. Stages are kept: it may want them.
+ */
+static void worker_forget_coordinator(struct worker *w)
+{
+    w->welcome = false;
+    w->newest_epoch = 0; /* a restarted coordinator counts from the beginning */
+    w->last_hello_ms = 0;
+}
+
 static void worker_on_news(struct worker *w, const struct worker_news *news)
 {
     switch (news->kind) {
@@ -201,6 +210,10 @@ static int worker_on_message(struct worker *w, Paceline__Control **c, struct err
         if (w->welcome)
             worker_beat(w, (*c)->heartbeat, clock_now_us());
         return 0;
+    case PACELINE__CONTROL__BODY_UNKNOWN:
+        if (w->welcome)
+            worker_forget_coordinator(w);
+        return 0;
     case PACELINE__CONTROL__BODY_RELEASED:
         w->released = true;
         return 0;
@@ -236,8 +249,7 @@ static void worker_keep_time(struct worker *w)
     int64_t now = clock_now_ms();
     if (w->welcome && now - w->last_heard_ms > SILENCE_MS) {
         log_warning("no word from the coordinator for %d s: knocking again", SILENCE_MS / 1000);
-        w->welcome = false;
-        w->newest_epoch = 0; /* a restarted coordinator counts from the beginning */
+        worker_forget_coordinator(w);
     }
     if (w->is_resting)
         return;

@@ -214,7 +214,9 @@ class Cluster:
             ["--config", "/dev/null", "--model", model, "--http", "127.0.0.1:0",
              "--cluster", "127.0.0.1:0", "--workers", max(wanted, 1), "--ready-file", ready,
              *options],
-            self.folder / "coordinator.log", environment(self.home, **self.env))
+            self.folder / "coordinator.log",
+            # A machine that runs many tests at once is not always heard within a second.
+            environment(self.home, **{"PACELINE_WORKER_SILENCE": "3000", **self.env}))
         try:
             wait_until(lambda: ready.exists() or not self.coordinator.is_alive(), START_LIMIT_S,
                        "the coordinator has bound its ports")

@@ -114,6 +114,20 @@ def test_killed_and_a_new_one_joins(home, undisturbed):
         assert told_while(c, disturb) == undisturbed
 
 
+def test_a_death_is_noticed_by_the_connection(home, undisturbed):
+    """Long before silence would tell."""
+    with Cluster(home, MODEL, workers=2, options=["--worker-silence", "60000"]) as c:
+        took = []
+
+        def disturb():
+            began = time.monotonic()
+            kill(c.workers[1])()
+            wait_until(lambda: names(c) == ["w1"], 20, "it is missed")
+            took.append(time.monotonic() - began)
+        assert told_while(c, disturb) == undisturbed
+        assert took[0] < 10 and "closed its connection" in c.coordinator.text()
+
+
 def test_several_die_one_after_the_other(home, undisturbed):
     with Cluster(home, MODEL, workers=4, joined=4) as c:
         deaths = iter(c.workers[:3])
@@ -275,6 +289,9 @@ def test_restarted_coordinator_finds_its_workers(home, undisturbed):
         with Cluster(home, MODEL, workers=0, joined=2, options=options) as again:
             again.wait_ready()
             assert sorted(names(again)) == ["w1", "w2"]
+            # Nothing was loaded again: what the workers had was what they were asked for.
+            assert [w["load_total"] for w in again.get("/cluster")[1]["workers"]] == [0, 0]
+            assert all("no word from" not in w.text() for w in c.workers)
             told = Story()
             for event in again.stream("/v1/completions", STORY):
                 told.take(event)
