@@ -57,30 +57,41 @@ static void set_strides(struct matmul_codes *c, int cols)
 }
 
 /* Places the arrays of one form at `memory`; returns their size. memory may be NULL. */
-static size_t place(struct matmul_codes *c, char *memory, int max_rows, int max_cols)
+static size_t place(struct matmul_codes *c, char *memory, int max_rows, int max_cols, int group)
 {
     set_strides(c, max_cols);
+    struct matmul_blocks *b = &c->blocks;
+    b->stride = ((size_t)max_rows + 15) / 16 * 16 + MATMUL_BLOCK_ROWS;
     const size_t rows = (size_t)max_rows;
-    const size_t sizes[4] = {rows * c->stride, rows * c->scale_stride * sizeof(float),
+    const size_t cells = b->stride * (((size_t)max_cols + (size_t)group - 1) / (size_t)group);
+    const size_t sizes[7] = {rows * c->stride,
+                             rows * c->scale_stride * sizeof(float),
                              rows * c->sum16_stride * sizeof(int16_t),
-                             rows * c->sum32_stride * sizeof(int16_t)};
-    size_t offsets[5] = {0};
-    for (int i = 0; i < 4; i++)
+                             rows * c->sum32_stride * sizeof(int16_t),
+                             cells * sizeof(float),
+                             group == 256 ? cells * 16 * sizeof(int16_t) : 0,
+                             cells * (size_t)(group / 32) * sizeof(int16_t)};
+    size_t offsets[8] = {0};
+    for (int i = 0; i < 7; i++)
         offsets[i + 1] = offsets[i] + (sizes[i] + 63) / 64 * 64;
     if (memory) {
         c->codes = (int8_t *)memory;
         c->scales = (float *)(memory + offsets[1]);
         c->sums16 = (int16_t *)(memory + offsets[2]);
         c->sums32 = (int16_t *)(memory + offsets[3]);
+        b->scales = (float *)(memory + offsets[4]);
+        b->sums16 = (int16_t *)(memory + offsets[5]);
+        b->sums32 = (int16_t *)(memory + offsets[6]);
     }
-    return offsets[4];
+    return offsets[7];
 }
 
 size_t activations_memory(int max_rows, int max_cols)
 {
     struct matmul_codes c;
     const size_t head = (sizeof(struct activations) + 63) / 64 * 64;
-    return head + 2 * place(&c, NULL, max_rows, max_cols);
+    return head + place(&c, NULL, max_rows, max_cols, 32) +
+           place(&c, NULL, max_rows, max_cols, 256);
 }
 
 struct activations *activations_new(int max_rows, int max_cols)
@@ -92,8 +103,8 @@ struct activations *activations_new(int max_rows, int max_cols)
     struct activations *a = (struct activations *)memory;
     *a = (struct activations){.max_rows = max_rows, .max_cols = max_cols};
     memory += (sizeof *a + 63) / 64 * 64;
-    memory += place(&a->narrow.codes, memory, max_rows, max_cols);
-    place(&a->wide.codes, memory, max_rows, max_cols);
+    memory += place(&a->narrow.codes, memory, max_rows, max_cols, 32);
+    place(&a->wide.codes, memory, max_rows, max_cols, 256);
     return a;
 }
 
@@ -112,14 +123,37 @@ void activations_load(struct activations *a, const float *x, int rows, int cols)
     a->wide.made = false;
 }
 
-/* The same arrays, beginning at another row. */
-static struct matmul_codes codes_from_row(struct matmul_codes c, int row)
+/* The same arrays, beginning at another row; `sums32` of a block. */
+static struct matmul_codes codes_from_row(struct matmul_codes c, int row, int sums32)
 {
     c.codes += (size_t)row * c.stride;
     c.scales += (size_t)row * c.scale_stride;
     c.sums16 += (size_t)row * c.sum16_stride;
     c.sums32 += (size_t)row * c.sum32_stride;
+    c.blocks.scales += row;
+    c.blocks.sums16 += row * 16;
+    c.blocks.sums32 += row * sums32;
     return c;
+}
+
+/* Copies scales and sums of rows first … end to where they stand by block. */
+static void fill_blocks(const struct matmul_codes *c, int first, int end, int cols, int group)
+{
+    const struct matmul_blocks *to = &c->blocks;
+    const size_t subs = (size_t)group / 32;
+    for (size_t b = 0; b < (size_t)(cols / group); b++)
+        for (size_t r = (size_t)first; r < (size_t)end; r++) {
+            const size_t cell = b * to->stride + r;
+            to->scales[cell] = c->scales[r * c->scale_stride + b];
+            if (subs == 1) {
+                to->sums32[cell] = c->sums32[r * c->sum32_stride + b];
+                continue;
+            }
+            memcpy(to->sums32 + cell * 8, c->sums32 + r * c->sum32_stride + b * 8,
+                   8 * sizeof *c->sums32);
+            memcpy(to->sums16 + cell * 16, c->sums16 + r * c->sum16_stride + b * 16,
+                   16 * sizeof *c->sums16);
+        }
 }
 
 static const struct matmul_codes *activations_codes(const struct kernels *k, struct activations *a,
@@ -129,11 +163,18 @@ static const struct matmul_codes *activations_codes(const struct kernels *k, str
     if (form->made)
         return &form->codes;
     set_strides(&form->codes, a->cols);
+    const bool by_block = k->matmul.many_rows > 0 && a->rows >= k->matmul.many_rows;
+    const int together = by_block ? 16 : 1; /* threads share no line */
     /* One row takes less time than waking a team. */
 #pragma omp parallel for if (a->rows > 1 && (size_t)a->rows * (size_t)a->cols > 16384)
-    for (int r = 0; r < a->rows; r++) {
-        const struct matmul_codes to = codes_from_row(form->codes, r);
-        k->matmul.quantise(a->x + (size_t)r * (size_t)a->cols, a->cols, group, &to);
+    for (int first = 0; first < a->rows; first += together) {
+        const int end = first + together < a->rows ? first + together : a->rows;
+        for (int r = first; r < end; r++) {
+            const struct matmul_codes to = codes_from_row(form->codes, r, group / 32);
+            k->matmul.quantise(a->x + (size_t)r * (size_t)a->cols, a->cols, group, &to);
+        }
+        if (by_block)
+            fill_blocks(&form->codes, first, end, a->cols, group);
     }
     form->made = true;
     return &form->codes;
@@ -243,7 +284,7 @@ static struct matmul_tile job_tile(const struct job *j, int rows, int index, int
     t.groups = p->groups - group < p->tile_groups ? p->groups - group : p->tile_groups;
     t.x += (size_t)row * t.x_stride;
     if (t.codes.codes)
-        t.codes = codes_from_row(t.codes, row);
+        t.codes = codes_from_row(t.codes, row, quant_block_elements(j->w->type) / 32);
     t.y += (size_t)row * t.y_stride + group * MATMUL_GROUP;
     *ret_group = group;
     return t;

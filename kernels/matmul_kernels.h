@@ -11,7 +11,17 @@
 enum {
     MATMUL_GROUP = 16,      /* output rows that are interleaved */
     MATMUL_TILE_ROWS = 256, /* activation rows of a tile, at most */
+    MATMUL_BLOCK_ROWS = 32,
     MATMUL_SLOTS = 40       /* one for each tensor_type, by its number */
+};
+
+/* Scales and sums once more, by block: what many rows need of one stands together. Only there for
+ * products of enough rows to be a product_many[]. MATMUL_BLOCK_ROWS rows more can be read. */
+struct matmul_blocks {
+    float *scales;   /* [block][stride] */
+    int16_t *sums16; /* [block][stride][16], only kept for groups of 256 columns */
+    int16_t *sums32; /* [block][stride][8], or [1] for groups of 32 */
+    size_t stride;   /* rows from block to block */
 };
 
 /* Activation rows in signed bytes (docs/numerics.md, section 3). Strides in elements. */
@@ -21,6 +31,7 @@ struct matmul_codes {
     int16_t *sums16; /* of the codes of 16 columns; only kept for groups of 256 */
     int16_t *sums32; /* of 32 columns */
     size_t stride, scale_stride, sum16_stride, sum32_stride;
+    struct matmul_blocks blocks;
 };
 
 struct matmul_kernels;
@@ -46,7 +57,7 @@ struct matmul_kernels {
     /* The same for tiles of many[type] rows and more, best a multiple of many_unit; empty where
      * product[] serves them as well. */
     void (*product_many[MATMUL_SLOTS])(const struct matmul_tile *tile);
-    int many[MATMUL_SLOTS], many_unit;
+    int many[MATMUL_SLOTS], many_unit, many_rows; /* many_rows: the least of many[] */
     const char *product_isa[MATMUL_SLOTS]; /* who filled a slot last; kernels_select() sets it */
     /* Takes 16 blocks of a type of codebook.h apart, which stand side by side. */
     void (*codebook_split)(int type, const uint8_t *from, struct codebook_block *to);

@@ -23,7 +23,6 @@ enum {
     TILE_ROWS = 16,      /* of activations */
     STEP_ROWS = 32,      /* two A tiles */
     GROUPS_TOGETHER = 4, /* share the activations of some columns while those are cached */
-    TERM_BLOCKS = 4,
     TAIL_COLUMNS = 1024,
     PADDED_ROWS = (MATMUL_TILE_ROWS + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS
 };
@@ -77,14 +76,6 @@ struct step_weights {
 /* Products of two A tiles and two planes. */
 struct step_sums {
     _Alignas(64) int32_t of[2][STEP_ROWS][MATMUL_GROUP];
-};
-
-/* What the ends of some super-blocks need of the activations: side by side, where the rows of a
- * tile would else fall into few cache sets, and of several blocks, which share lines. */
-struct row_terms {
-    float dx[TERM_BLOCKS][PADDED_ROWS]; /* zero where rows are missing */
-    /* 256 / type_sub_columns() of each row */
-    _Alignas(64) int16_t sums[TERM_BLOCKS][PADDED_ROWS * 16];
 };
 
 /* Vectors that still wait for their end: rows of one step. Everything from its first row on. */
@@ -487,28 +478,8 @@ always_inline struct step_source place_source(int type, const struct matmul_tile
     return s;
 }
 
-always_inline void terms_fill(int type, const struct matmul_tile *t, int first, int blocks,
-                              struct row_terms *to)
-{
-    const struct matmul_codes *x = &t->codes;
-    const int subs = 256 / type_sub_columns(type);
-    for (int r = 0; r < t->rows; r++) {
-        const float *dx = x->scales + (size_t)r * x->scale_stride + first;
-        const int16_t *sums = sub_sums(type_sub_columns(type), x, r, first);
-        for (int b = 0; b < blocks; b++) {
-            to->dx[b][r] = dx[b];
-            if (type_has_minimum(type))
-                memcpy(to->sums[b] + r * subs, sums + b * subs, (size_t)subs * sizeof *sums);
-        }
-    }
-    for (int r = t->rows; r % 8 != 0; r++)
-        for (int b = 0; b < blocks; b++)
-            to->dx[b][r] = 0;
-}
-
 /* What the steps over super-blocks share. */
 struct steps {
-    struct row_terms terms[2];      /* of these super-blocks and of those before */
     struct step_weights weights[2]; /* one is multiplied, one expanded */
     struct step_sums sums;
     struct tail tail;
@@ -520,9 +491,11 @@ always_inline void steps_at(int type, const struct matmul_tile *t, struct steps 
                             const struct place *p, const struct step_weights *w,
                             struct ahead *ahead, struct tile_sums *sums)
 {
-    const struct row_terms *terms = &s->terms[p->block / TERM_BLOCKS % 2];
-    const float *dx = terms->dx[p->block % TERM_BLOCKS];
-    const int16_t *sub_sums_of = terms->sums[p->block % TERM_BLOCKS];
+    const struct matmul_blocks *x = &t->codes.blocks;
+    const int subs = 256 / type_sub_columns(type);
+    const size_t cell = (size_t)p->block * x->stride;
+    const float *dx = x->scales + cell;
+    const int16_t *sums16 = (subs == 8 ? x->sums32 : x->sums16) + cell * (size_t)subs;
     const bool second = is_one_plane(type) && p->i + 1 < place_groups(t, p);
     for (int row = 0; row < t->rows; row += STEP_ROWS) {
         struct step_codes a;
@@ -534,7 +507,7 @@ always_inline void steps_at(int type, const struct matmul_tile *t, struct steps 
             .scales = w->scales,
             .rows = left < STEP_ROWS ? left : STEP_ROWS,
             .dx = dx + row,
-            .sums = sub_sums_of + row * (256 / type_sub_columns(type)),
+            .sums = sums16 + row * subs,
             .to = {sums->of[p->i][row], second ? sums->of[p->i + 1][row] : NULL}};
     }
 }
@@ -544,7 +517,7 @@ always_inline void product_256(int type, const struct matmul_tile *t)
     static const struct tile_shapes shapes = {.palette = 1,
                                               .bytes = {64, 64, 64, 64, 64, 64, 64, 64},
                                               .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
-    const int together = is_one_plane(type) ? 2 : 1, blocks = t->cols / 256;
+    const int together = is_one_plane(type) ? 2 : 1;
     struct tile_sums sums;
     struct steps s; /* too large to clear for few rows */
     tail_start(&s.tail, t);
@@ -558,13 +531,8 @@ always_inline void product_256(int type, const struct matmul_tile *t)
         next = place_next(t, at, together);
         if (at.block == 0 && at.i == 0)
             memset(sums.of, 0, (size_t)place_groups(t, &at) * sizeof sums.of[0]);
-        if (at.i == 0) {
+        if (at.i == 0)
             tail_fill(&s.tail, t, at.block * 256, 256);
-            if (at.block % TERM_BLOCKS == 0)
-                terms_fill(type, t, at.block,
-                           blocks - at.block < TERM_BLOCKS ? blocks - at.block : TERM_BLOCKS,
-                           &s.terms[at.block / TERM_BLOCKS % 2]);
-        }
         const int steps = (t->rows + STEP_ROWS - 1) / STEP_ROWS;
         struct ahead ahead = {.to = &s.weights[turn ^ 1],
                               .pieces = steps == 1 ? 2 : 1,
@@ -593,12 +561,13 @@ struct chunk_weights {
     float d[CHUNK_BLOCKS][MATMUL_GROUP], m[CHUNK_BLOCKS][MATMUL_GROUP];
 };
 
-/* The same blocks of a tile of activations: scales and, for minima, sums as floats; zero where
- * rows are missing. */
+/* The same blocks of a tile of activations; for minima, sums as floats. */
 struct chunk_rows {
     const int8_t *codes;
     size_t stride;
-    float scales[CHUNK_BLOCKS][TILE_ROWS], sums[CHUNK_BLOCKS][TILE_ROWS];
+    const float *scales; /* [block][scale_stride] */
+    size_t scale_stride;
+    float sums[CHUNK_BLOCKS][TILE_ROWS];
 };
 
 always_inline void expand_32(int type, const uint8_t *group, int blocks_of_group, int first,
@@ -625,17 +594,17 @@ always_inline void expand_32(int type, const uint8_t *group, int blocks_of_group
 always_inline void chunk_rows_fill(int type, const struct matmul_tile *t, const struct tail *tail,
                                    int row, int first, int blocks, struct chunk_rows *to)
 {
-    const struct matmul_codes *x = &t->codes;
-    const int rows = t->rows - row < TILE_ROWS ? t->rows - row : TILE_ROWS;
+    const struct matmul_blocks *x = &t->codes.blocks;
+    const size_t cell = (size_t)first * x->stride + (size_t)row;
     to->codes = tile_codes(t, tail, row, first * 32, &to->stride);
-    for (int r = 0; r < TILE_ROWS; r++) {
-        const float *scales = x->scales + (size_t)(row + r) * x->scale_stride + first;
-        const int16_t *sums = x->sums32 + (size_t)(row + r) * x->sum32_stride + first;
-        for (int b = 0; b < blocks; b++) {
-            to->scales[b][r] = r < rows ? scales[b] : 0;
-            if (type_has_minimum(type))
-                to->sums[b][r] = r < rows ? sums[b] : 0;
-        }
+    to->scales = x->scales + cell;
+    to->scale_stride = x->stride;
+    if (!type_has_minimum(type))
+        return;
+    for (int b = 0; b < blocks; b++) {
+        const int16_t *sums = x->sums32 + cell + (size_t)b * x->stride;
+        const __m512i n = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)sums));
+        _mm512_storeu_ps(to->sums[b], _mm512_cvtepi32_ps(n));
     }
 }
 
@@ -643,11 +612,12 @@ always_inline void chunk_rows_fill(int type, const struct matmul_tile *t, const 
 always_inline void finish_32(int type, const struct chunk_weights *w, const struct chunk_rows *x,
                              int b, const int32_t (*sums)[MATMUL_GROUP], __m512 *acc)
 {
+    const float *scales = x->scales + (size_t)b * x->scale_stride;
     const __m512 d = _mm512_loadu_ps(w->d[b]);
     const __m512 m = type_has_minimum(type) ? _mm512_loadu_ps(w->m[b]) : _mm512_setzero_ps();
 #pragma GCC unroll 16
     for (int r = 0; r < TILE_ROWS; r++) {
-        const __m512 dx = _mm512_set1_ps(x->scales[b][r]);
+        const __m512 dx = _mm512_set1_ps(scales[r]);
         acc[r] = _mm512_fmadd_ps(_mm512_mul_ps(d, dx),
                                  _mm512_cvtepi32_ps(_mm512_load_si512(sums[r])), acc[r]);
         if (type_has_minimum(type))
@@ -835,4 +805,5 @@ void matmul_amx_fill(struct matmul_kernels *k)
         if (k->product_many[type])
             k->many[type] = matmul_layout(type).elements == 32 ? FEWEST_ROWS_32 : FEWEST_ROWS;
     k->many_unit = STEP_ROWS;
+    k->many_rows = FEWEST_ROWS;
 }
