@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 size_t matrix_bytes(enum tensor_type type, int rows, int cols)
 {
@@ -86,20 +87,28 @@ static size_t place(struct matmul_codes *c, char *memory, int max_rows, int max_
     return offsets[7];
 }
 
+#define LARGE_PAGE ((size_t)2 << 20)
+
 size_t activations_memory(int max_rows, int max_cols)
 {
     struct matmul_codes c;
     const size_t head = (sizeof(struct activations) + 63) / 64 * 64;
-    return head + place(&c, NULL, max_rows, max_cols, 32) +
-           place(&c, NULL, max_rows, max_cols, 256);
+    const size_t bytes =
+        head + place(&c, NULL, max_rows, max_cols, 32) + place(&c, NULL, max_rows, max_cols, 256);
+    return bytes < LARGE_PAGE ? bytes : (bytes + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
 }
 
 struct activations *activations_new(int max_rows, int max_cols)
 {
     assert(max_rows > 0 && max_cols > 0);
-    char *memory = aligned_alloc(64, activations_memory(max_rows, max_cols));
+    const size_t bytes = activations_memory(max_rows, max_cols);
+    const bool is_large = bytes >= LARGE_PAGE;
+    char *memory = aligned_alloc(is_large ? LARGE_PAGE : 64, bytes);
     if (!memory)
         return NULL;
+    /* Rows of a tile lie in as many small pages as they are. */
+    if (is_large)
+        madvise(memory, bytes, MADV_HUGEPAGE);
     struct activations *a = (struct activations *)memory;
     *a = (struct activations){.max_rows = max_rows, .max_cols = max_cols};
     memory += (sizeof *a + 63) / 64 * 64;

@@ -12,7 +12,7 @@ enum {
     MATMUL_GROUP = 16,      /* output rows that are interleaved */
     MATMUL_TILE_ROWS = 256, /* activation rows of a tile, at most */
     MATMUL_BLOCK_ROWS = 32,
-    MATMUL_SLOTS = 40       /* one for each tensor_type, by its number */
+    MATMUL_SLOTS = 40 /* one for each tensor_type, by its number */
 };
 
 /* Scales and sums once more, by block: what many rows need of one stands together. Only there for

@@ -10,12 +10,11 @@
  * of 32 columns have a float scale there and take tiles of 32 columns.
  *
  * Planes are expanded once for all rows of a tile. While the tiles of one step multiply, vectors
- * finish the sums of the step before and expand a piece of the next planes. */
+ * finish the sums of the step before. In the last step of a super-block the next one's planes take
+ * the place of those that were just multiplied, whose lines are cached. */
 #include "kernels/kernels_fill.h"
 #include "kernels/x86/amx_tiles.h"
 #include "kernels/x86/matmul_avx512.h"
-
-#include <limits.h>
 
 enum {
     FEWEST_ROWS = 28,    /* fewer are faster with vectors */
@@ -70,7 +69,7 @@ struct group_scales {
  * the sums of the step before are done with them. */
 struct step_weights {
     _Alignas(64) uint8_t planes[2][64][64];
-    struct group_scales scales[2];
+    struct group_scales scales[2][2]; /* [turn]: of these planes and of those before */
 };
 
 /* Products of two A tiles and two planes. */
@@ -163,7 +162,7 @@ enum { PIECES = 8 }; /* of a super-block */
 
 /* A piece of a source, 32 columns; with the first comes what the end needs. */
 always_inline void expand_piece(int type, const struct step_source *from, int j,
-                                struct step_weights *w)
+                                struct step_weights *w, int turn)
 {
     for (int g = 0; g < (is_one_plane(type) ? 2 : 1); g++) {
         const uint8_t *block = from->block[g];
@@ -172,43 +171,44 @@ always_inline void expand_piece(int type, const struct step_source *from, int j,
         expand_columns(type, block, j, w->planes[g], w->planes[1]);
         if (j > 0)
             continue;
-        _mm512_storeu_ps(w->scales[g].d, load_halves(from->halves[g]));
+        struct group_scales *scales = &w->scales[turn][g];
+        _mm512_storeu_ps(scales->d, load_halves(from->halves[g]));
         if (!type_has_minimum(type))
             continue;
-        _mm512_storeu_ps(w->scales[g].m, load_halves(from->halves[g] + 32));
+        _mm512_storeu_ps(scales->m, load_halves(from->halves[g] + 32));
         for (int i = 0; i < 128 / type_sub_columns(type); i++)
-            _mm512_storeu_si512(w->scales[g].minima[i], load_minima(type, block, i));
+            _mm512_storeu_si512(scales->minima[i], load_minima(type, block, i));
     }
 }
 
 /* Within a piece fields and scales are constants; which piece it is is not. */
 always_inline void expand_some(int type, const struct step_source *from, int j,
-                               struct step_weights *w)
+                               struct step_weights *w, int turn)
 {
     switch (j) {
     case 0:
-        expand_piece(type, from, 0, w);
+        expand_piece(type, from, 0, w, turn);
         break;
     case 1:
-        expand_piece(type, from, 1, w);
+        expand_piece(type, from, 1, w, turn);
         break;
     case 2:
-        expand_piece(type, from, 2, w);
+        expand_piece(type, from, 2, w, turn);
         break;
     case 3:
-        expand_piece(type, from, 3, w);
+        expand_piece(type, from, 3, w, turn);
         break;
     case 4:
-        expand_piece(type, from, 4, w);
+        expand_piece(type, from, 4, w, turn);
         break;
     case 5:
-        expand_piece(type, from, 5, w);
+        expand_piece(type, from, 5, w, turn);
         break;
     case 6:
-        expand_piece(type, from, 6, w);
+        expand_piece(type, from, 6, w, turn);
         break;
     default:
-        expand_piece(type, from, 7, w);
+        expand_piece(type, from, 7, w, turn);
     }
 }
 
@@ -287,30 +287,36 @@ struct step_codes {
     size_t stride[2];
 };
 
-/* What is expanded beside the steps of a super-block: `pieces` of it after every `every`
- * quarters of a step. */
+/* Planes to expand once those of the last step's columns are in tiles: two pieces a quarter. */
 struct ahead {
     struct step_source from;
-    struct step_weights *to;
-    int pieces, every, wait, done;
+    int turn;
+    bool is_due; /* the step is a super-block's last, and another one follows */
 };
 
-always_inline void ahead_some(int type, struct ahead *h)
+/* Alone, the pieces of four bits pass faster together. */
+always_inline void expand_first(int type, const struct ahead *h, int k, struct step_weights *w)
 {
-    if (h->wait-- > 0)
+    if (h->is_due && type != TENSOR_Q4_K)
+        expand_some(type, &h->from, 2 * k, w, h->turn);
+}
+
+always_inline void expand_rest(int type, const struct ahead *h, int k, struct step_weights *w)
+{
+    if (!h->is_due)
         return;
-    h->wait = h->every - 1;
-    for (int i = 0; i < h->pieces && h->done < PIECES; i++)
-        expand_some(type, &h->from, h->done++, h->to);
+    if (type == TENSOR_Q4_K)
+        expand_some(type, &h->from, 2 * k, w, h->turn);
+    expand_some(type, &h->from, 2 * k + 1, w, h->turn);
 }
 
 /* All columns of a super-block, 64 at a time. Tiles: sums of A tile a and plane p in 2a + p, A
  * tiles in 4 and 5, planes in 6 and 7. The first quarter takes the sums of the step before out of
  * the tiles, each just before its tile is needed. Between two tile products there are no more
  * vector instructions than let the processor see the next ones: it looks some 500 ahead. */
-always_inline void multiply_256(int type, const struct step_weights *w, const struct step_codes *a,
+always_inline void multiply_256(int type, struct step_weights *w, const struct step_codes *a,
                                 const struct step_rest *rest, struct step_sums *sums,
-                                struct ahead *ahead)
+                                const struct ahead *ahead)
 {
     const bool second = is_one_plane(type) && rest->to[1];
     struct row_end e0 = row_end_start(type, rest, sums, 0);
@@ -337,6 +343,7 @@ always_inline void multiply_256(int type, const struct step_weights *w, const st
             tile_dot_signed(1, 4, 7);
         else
             tile_dot_unsigned(1, 4, 7);
+        expand_first(type, ahead, k, w);
         if (is_unfinished) {
             finish_rows(type, &e0, 0, 3);
             if (second)
@@ -375,7 +382,7 @@ always_inline void multiply_256(int type, const struct step_weights *w, const st
         }
         row_end_skip(type, &e0, 8);
         row_end_skip(type, &e1, 8);
-        ahead_some(type, ahead);
+        expand_rest(type, ahead, k, w);
     }
 }
 
@@ -480,7 +487,7 @@ always_inline struct step_source place_source(int type, const struct matmul_tile
 
 /* What the steps over super-blocks share. */
 struct steps {
-    struct step_weights weights[2]; /* one is multiplied, one expanded */
+    struct step_weights weights;
     struct step_sums sums;
     struct tail tail;
     struct step_rest rest;
@@ -488,8 +495,8 @@ struct steps {
 
 /* All rows at one place. */
 always_inline void steps_at(int type, const struct matmul_tile *t, struct steps *s,
-                            const struct place *p, const struct step_weights *w,
-                            struct ahead *ahead, struct tile_sums *sums)
+                            const struct place *p, int turn, bool another, struct ahead *ahead,
+                            struct tile_sums *sums)
 {
     const struct matmul_blocks *x = &t->codes.blocks;
     const int subs = 256 / type_sub_columns(type);
@@ -501,10 +508,11 @@ always_inline void steps_at(int type, const struct matmul_tile *t, struct steps 
         struct step_codes a;
         a.of[0] = tile_codes(t, &s->tail, row, p->block * 256, &a.stride[0]);
         a.of[1] = tile_codes(t, &s->tail, row + TILE_ROWS, p->block * 256, &a.stride[1]);
-        multiply_256(type, w, &a, &s->rest, &s->sums, ahead);
+        ahead->is_due = another && row + STEP_ROWS >= t->rows;
+        multiply_256(type, &s->weights, &a, &s->rest, &s->sums, ahead);
         const int left = t->rows - row;
         s->rest = (struct step_rest){
-            .scales = w->scales,
+            .scales = s->weights.scales[turn],
             .rows = left < STEP_ROWS ? left : STEP_ROWS,
             .dx = dx + row,
             .sums = sums16 + row * subs,
@@ -521,27 +529,23 @@ always_inline void product_256(int type, const struct matmul_tile *t)
     struct tile_sums sums;
     struct steps s; /* too large to clear for few rows */
     tail_start(&s.tail, t);
-    s.rest = (struct step_rest){.scales = s.weights[0].scales}; /* of no rows */
+    s.rest = (struct step_rest){.scales = s.weights.scales[1]}; /* of no rows */
     struct place at = {0, 0, 0}, next;
     tile_configure(&shapes);
     const struct step_source first = place_source(type, t, &at);
     for (int j = 0; j < PIECES; j++)
-        expand_some(type, &first, j, &s.weights[0]);
+        expand_some(type, &first, j, &s.weights, 0);
     for (int turn = 0; at.group < t->groups; at = next, turn ^= 1) {
         next = place_next(t, at, together);
         if (at.block == 0 && at.i == 0)
             memset(sums.of, 0, (size_t)place_groups(t, &at) * sizeof sums.of[0]);
         if (at.i == 0)
             tail_fill(&s.tail, t, at.block * 256, 256);
-        const int steps = (t->rows + STEP_ROWS - 1) / STEP_ROWS;
-        struct ahead ahead = {.to = &s.weights[turn ^ 1],
-                              .pieces = steps == 1 ? 2 : 1,
-                              .every = steps == 1 ? 1 : steps / 2};
-        if (next.group < t->groups)
+        const bool another = next.group < t->groups;
+        struct ahead ahead = {.turn = turn ^ 1};
+        if (another)
             ahead.from = place_source(type, t, &next);
-        else
-            ahead.wait = INT_MAX;
-        steps_at(type, t, &s, &at, &s.weights[turn], &ahead, &sums);
+        steps_at(type, t, &s, &at, turn, another, &ahead, &sums);
         if (next.group != at.group) {
             finish_last(type, &s.rest, &s.sums);
             s.rest.rows = 0;

@@ -521,6 +521,17 @@ static double time_product(const struct kernels *k, const struct matrix *m, stru
     return best;
 }
 
+/* Zeros in large pages where the system has them, as the memory of a stage is; NULL: none. */
+static void *bench_memory(size_t bytes)
+{
+    const size_t page = 2 << 20, size = (bytes + page - 1) / page * page;
+    void *memory = aligned_alloc(page, size);
+    if (!memory)
+        return NULL;
+    madvise(memory, size, MADV_HUGEPAGE);
+    return memset(memory, 0, size);
+}
+
 /* A matrix of `bytes` bytes, one packed group repeated. */
 static void bench_matrix(const struct type_case *c, int cols, size_t bytes, struct matrix *m)
 {
@@ -528,7 +539,7 @@ static void bench_matrix(const struct type_case *c, int cols, size_t bytes, stru
     const int groups = (int)(bytes / group);
     const size_t row_bytes = quant_row_bytes(c->type, cols);
     uint8_t *source = malloc(row_bytes * MATMUL_GROUP);
-    char *memory = aligned_alloc(64, group * (size_t)groups);
+    char *memory = bench_memory(group * (size_t)groups);
     assert_true(source && memory);
     random_weights(c, ORDINARY, source,
                    row_bytes * MATMUL_GROUP / (size_t)quant_block_bytes(c->type));
@@ -573,7 +584,8 @@ static void bench(int threads, const char *only)
         bench_matrix(&cases[c], cols, 512 << 10, &small);
         struct activations *a = activations_new(TOKENS, cols);
         float *x = calloc((size_t)TOKENS * (size_t)cols, sizeof *x);
-        float *y = calloc((size_t)large.rows + (size_t)TOKENS * (size_t)small.rows, sizeof *y);
+        float *y =
+            bench_memory(((size_t)large.rows + (size_t)TOKENS * (size_t)small.rows) * sizeof *y);
         assert_true(a && x && y);
         for (int i = 0; i < TOKENS * cols; i++)
             x[i] = random_float();
