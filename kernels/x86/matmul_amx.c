@@ -607,8 +607,8 @@ always_inline void chunk_rows_fill(int type, const struct matmul_tile *t, const 
         return;
     for (int b = 0; b < blocks; b++) {
         const int16_t *sums = x->sums32 + cell + (size_t)b * x->stride;
-        const __m512i n = _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)sums));
-        _mm512_storeu_ps(to->sums[b], _mm512_cvtepi32_ps(n));
+        for (int r = 0; r < TILE_ROWS; r++)
+            to->sums[b][r] = sums[r];
     }
 }
 
