@@ -9,6 +9,7 @@ sane scales, from a pool of a few megabytes that begins elsewhere for each tenso
 the same file.
 """
 import argparse
+import collections
 import random
 import struct
 import sys
@@ -16,7 +17,9 @@ import sys
 import gguf_file
 from gguf_file import ARRAY, F32, FLOAT32, INT32, Q4_K, Q6_K, STRING, UINT32
 
-HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, VOCABULARY = 3584, 18944, 28, 28, 4, 152064
+Shape = collections.namedtuple("Shape", "hidden inner layers heads kv_heads vocabulary")
+SHAPE_7B = Shape(3584, 18944, 28, 28, 4, 152064)
+LAYERS = SHAPE_7B.layers
 POOL_BLOCKS = 1 << 16
 UNUSED_TOKEN = 5
 
@@ -51,56 +54,59 @@ def more_bits(layer, layers):
     return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
 
 
-def list_tensors(layers):
-    kv = HIDDEN // HEADS * KV_HEADS
-    tensors = [("token_embd.weight", [HIDDEN, VOCABULARY], Q4_K)]
+def list_tensors(shape):
+    hidden, inner, layers = shape.hidden, shape.inner, shape.layers
+    kv = hidden // shape.heads * shape.kv_heads
+    tensors = [("token_embd.weight", [hidden, shape.vocabulary], Q4_K)]
     for i in range(layers):
         better = Q6_K if more_bits(i, layers) else Q4_K
-        for name, shape, kind in (
-                ("attn_norm.weight", [HIDDEN], F32), ("attn_q.weight", [HIDDEN, HIDDEN], Q4_K),
-                ("attn_q.bias", [HIDDEN], F32), ("attn_k.weight", [HIDDEN, kv], Q4_K),
-                ("attn_k.bias", [kv], F32), ("attn_v.weight", [HIDDEN, kv], better),
-                ("attn_v.bias", [kv], F32), ("attn_output.weight", [HIDDEN, HIDDEN], Q4_K),
-                ("ffn_norm.weight", [HIDDEN], F32), ("ffn_gate.weight", [HIDDEN, INNER], Q4_K),
-                ("ffn_up.weight", [HIDDEN, INNER], Q4_K),
-                ("ffn_down.weight", [INNER, HIDDEN], better)):
-            tensors.append((f"blk.{i}.{name}", shape, kind))
-    return tensors + [("output_norm.weight", [HIDDEN], F32),
-                      ("output.weight", [HIDDEN, VOCABULARY], Q6_K)]
+        for name, size, kind in (
+                ("attn_norm.weight", [hidden], F32), ("attn_q.weight", [hidden, hidden], Q4_K),
+                ("attn_q.bias", [hidden], F32), ("attn_k.weight", [hidden, kv], Q4_K),
+                ("attn_k.bias", [kv], F32), ("attn_v.weight", [hidden, kv], better),
+                ("attn_v.bias", [kv], F32), ("attn_output.weight", [hidden, hidden], Q4_K),
+                ("ffn_norm.weight", [hidden], F32), ("ffn_gate.weight", [hidden, inner], Q4_K),
+                ("ffn_up.weight", [hidden, inner], Q4_K),
+                ("ffn_down.weight", [inner, hidden], better)):
+            tensors.append((f"blk.{i}.{name}", size, kind))
+    return tensors + [("output_norm.weight", [hidden], F32),
+                      ("output.weight", [hidden, shape.vocabulary], Q6_K)]
 
 
-def make_keys(tokenizer, layers):
+def make_keys(tokenizer, shape):
     keys = {"general.architecture": (STRING, b"qwen2"),
             "general.name": (STRING, b"Random weights in the shape of Qwen2.5-7B"),
             "general.file_type": (UINT32, 15),
-            "qwen2.block_count": (UINT32, layers),
+            "qwen2.block_count": (UINT32, shape.layers),
             "qwen2.context_length": (UINT32, 32768),
-            "qwen2.embedding_length": (UINT32, HIDDEN),
-            "qwen2.feed_forward_length": (UINT32, INNER),
-            "qwen2.attention.head_count": (UINT32, HEADS),
-            "qwen2.attention.head_count_kv": (UINT32, KV_HEADS),
+            "qwen2.embedding_length": (UINT32, shape.hidden),
+            "qwen2.feed_forward_length": (UINT32, shape.inner),
+            "qwen2.attention.head_count": (UINT32, shape.heads),
+            "qwen2.attention.head_count_kv": (UINT32, shape.kv_heads),
             "qwen2.rope.freq_base": (FLOAT32, 1e6),
             "qwen2.attention.layer_norm_rms_epsilon": (FLOAT32, 1e-6)}
     keys.update((name, value) for name, value in gguf_file.Reader(tokenizer).keys.items()
                 if name.startswith("tokenizer."))
     _, tokens = keys["tokenizer.ggml.tokens"][1]
-    if len(tokens) > VOCABULARY:
-        sys.exit(f"{tokenizer}: {len(tokens)} tokens, more than {VOCABULARY}")
+    if len(tokens) > shape.vocabulary:
+        sys.exit(f"{tokenizer}: {len(tokens)} tokens, more than {shape.vocabulary}")
     _, types = keys["tokenizer.ggml.token_type"][1]
-    tokens = tokens + [b"[PAD%d]" % i for i in range(len(tokens), VOCABULARY)]
+    tokens = tokens + [b"[PAD%d]" % i for i in range(len(tokens), shape.vocabulary)]
     keys["tokenizer.ggml.tokens"] = (ARRAY, (STRING, tokens))
-    types = types + [UNUSED_TOKEN] * (VOCABULARY - len(types))
+    types = types + [UNUSED_TOKEN] * (shape.vocabulary - len(types))
     keys["tokenizer.ggml.token_type"] = (ARRAY, (INT32, types))
     return keys
 
 
-def make(tokenizer, out, layers=LAYERS, seed=1):
+def make(tokenizer, out, layers=LAYERS, seed=1, shape=SHAPE_7B):
     pools, source = make_pools(seed), random.Random(seed + 1)
 
-    def contents(name, shape, kind):
-        left = gguf_file.tensor_bytes(shape, kind)
+    shape = shape._replace(layers=layers)
+
+    def contents(name, size, kind):
+        left = gguf_file.tensor_bytes(size, kind)
         if kind == F32:
-            yield struct.pack("<f", 1 if name.endswith("norm.weight") else 0) * shape[0]
+            yield struct.pack("<f", 1 if name.endswith("norm.weight") else 0) * size[0]
             return
         pool, block = pools[kind], gguf_file.BLOCKS[kind][1]
         start = source.randrange(POOL_BLOCKS) * block
@@ -109,7 +115,7 @@ def make(tokenizer, out, layers=LAYERS, seed=1):
             yield part
             left, start = left - len(part), 0
 
-    gguf_file.write(out, make_keys(tokenizer, layers), list_tensors(layers), contents)
+    gguf_file.write(out, make_keys(tokenizer, shape), list_tensors(shape), contents)
 
 
 def main():

@@ -2,9 +2,11 @@
  * chunks of the prompt × alone or among others. What must be equal: SHA-256 of all logits of a
  * 300-token prompt, and 64 tokens after it, greedy and drawn with a seed.
  *
- *   test_matrix [NAME...]   only models whose name contains one of these
- *   test_matrix --full      the published model (PACELINE_TEST_MODEL) in every way, for an hour or
- * so
+ *   test_matrix [NAME...]   only models whose name contains one of these. Small models in every
+ * way, the published one (PACELINE_TEST_MODEL) in so many that every two settings meet: each
+ * instruction set with each chunk, stages with threads … test_matrix --full …    every model in
+ * every way; the published one takes an hour test_matrix --pairs …   every model as the published
+ * one test_matrix --one …     every model in one way
  *
  * The digests are printed: equal lines from two machines are equal bits. */
 #include "chain.h"
@@ -23,11 +25,23 @@
 #include <cmocka.h>
 
 enum { PROMPT = 300, GENERATED = 64, OTHERS = CHAIN_SLOTS - 1, OWN_SLOT = 3, SKIPPED = 77 };
+enum { CHUNKS = 4, STAGES = 3, THREADS = 2 };
+
+/* By index into what there is of each. */
+enum { WAY_ISA, WAY_CHUNK, WAY_STAGES, WAY_THREADS, WAY_COMPANY, WAY_SETTINGS };
 
 struct way {
-    int isa, threads, stages, chunk;
-    bool company;
+    int of[WAY_SETTINGS];
 };
+
+enum { MOST_WAYS = ISAS * CHUNKS * STAGES * THREADS * 2 };
+
+struct ways {
+    int n;
+    struct way list[MOST_WAYS];
+};
+
+enum extent { EXTENT_USUAL, EXTENT_FULL, EXTENT_PAIRS, EXTENT_ONE };
 
 struct outcome {
     unsigned char logits[DIGEST_BYTES];
@@ -46,8 +60,10 @@ struct run {
 static struct {
     char **names;
     int n_names;
-    bool full;
+    enum extent extent;
 } arguments;
+
+static const int chunks[CHUNKS] = {1, 7, 64, 512};
 
 /* Any fixed sequence of ids does; this one does not repeat early. */
 static uint32_t matrix_token(uint32_t vocabulary, uint32_t i)
@@ -161,13 +177,13 @@ static void matrix_generate(struct run *r, float temperature, uint32_t *tokens, 
 
 static void matrix_run(const struct chain_model *m, struct way way, struct outcome *ret_outcome)
 {
-    struct run r = {.company = way.company};
+    struct run r = {.company = way.of[WAY_COMPANY]};
     memset(ret_outcome, 0, sizeof *ret_outcome);
-    omp_set_num_threads(way.threads);
-    chain_open(&r.chain, m, kernels_isa_name(way.isa), way.stages, KV_F16);
+    omp_set_num_threads(1 + way.of[WAY_THREADS]);
+    chain_open(&r.chain, m, kernels_isa_name(way.of[WAY_ISA]), 1 + way.of[WAY_STAGES], KV_F16);
     for (uint32_t i = 0; i < PROMPT; i++)
         r.prompt[i] = matrix_token(r.chain.limits.vocabulary, 1000000 + i);
-    matrix_prompt(&r, way.chunk, ret_outcome->logits);
+    matrix_prompt(&r, chunks[way.of[WAY_CHUNK]], ret_outcome->logits);
     matrix_generate(&r, 0, ret_outcome->greedy, NULL);
     matrix_generate(&r, 0.8f, ret_outcome->drawn, ret_outcome->logprobs);
     chain_close(&r.chain);
@@ -183,8 +199,8 @@ static void matrix_compare(const char *name, struct way way, const struct outcom
                                                               : NULL;
     if (what)
         fail_msg("%s: other %s on %s with %d threads, %d stages, chunks of %d, %s", name, what,
-                 kernels_isa_name(way.isa), way.threads, way.stages, way.chunk,
-                 way.company ? "among others" : "alone");
+                 kernels_isa_name(way.of[WAY_ISA]), 1 + way.of[WAY_THREADS], 1 + way.of[WAY_STAGES],
+                 chunks[way.of[WAY_CHUNK]], way.of[WAY_COMPANY] ? "among others" : "alone");
 }
 
 static void matrix_print(const char *name, const struct outcome *o, int ways)
@@ -198,45 +214,78 @@ static void matrix_print(const char *name, const struct outcome *o, int ways)
     printf("digest %s: logits %.16s tokens %.16s\n%d ways\n", name, logits, tokens, ways);
 }
 
-static const int chunks[] = {1, 7, 64, 512};
-
-/* Of the ways of one instruction set, numbered, every n-th or so. */
-static bool matrix_takes(int n, int chunk, int stages, int threads, int company)
+static void ways_fill(struct ways *w, int stages, bool with_scalar)
 {
-    return arguments.full || (chunk + stages + 2 * threads + 3 * company) % n == 0;
+    w->n = 0;
+    for (int isa = with_scalar ? ISA_SCALAR : ISA_SCALAR + 1; isa < ISAS; isa++)
+        for (int i = 0; kernels_isa_is_offered(isa) && i < CHUNKS * stages * THREADS * 2; i++)
+            w->list[w->n++] =
+                (struct way){{isa, i % CHUNKS, i / CHUNKS % stages, i / CHUNKS / stages % THREADS,
+                              i / CHUNKS / stages / THREADS}};
 }
 
-static int matrix_check_isa(const char *name, const struct chain_model *m, int isa, int thin,
-                            struct outcome *want, bool have_want)
+/* Which two values of two settings have met. */
+struct meetings {
+    bool met[WAY_SETTINGS][ISAS + CHUNKS][WAY_SETTINGS][ISAS + CHUNKS];
+};
+
+/* How many meet first in this way; they have met then, if `take`. */
+static int meetings_count(struct meetings *m, const struct way *w, bool take)
 {
-    const int most = m->config.n_layers < 3 ? m->config.n_layers : 3;
-    int ways = 0;
-    for (int i = 0; i < 4 * most * 2 * 2; i++) {
-        const int chunk = i % 4, stages = i / 4 % most, threads = i / 4 / most % 2;
-        const int company = i / 4 / most / 2;
-        if (!matrix_takes(thin, chunk, stages, threads, company))
-            continue;
-        const struct way way = {isa, 1 + threads, 1 + stages, chunks[chunk], company == 1};
-        struct outcome got;
-        matrix_run(m, way, &got);
-        if (ways++ == 0 && !have_want)
-            *want = got;
-        matrix_compare(name, way, &got, want);
+    int n = 0;
+    for (int a = 0; a < WAY_SETTINGS; a++)
+        for (int b = a + 1; b < WAY_SETTINGS; b++) {
+            bool *met = &m->met[a][w->of[a]][b][w->of[b]];
+            n += !*met;
+            *met |= take;
+        }
+    return n;
+}
+
+/* Keeps ways until every two values of two settings have met that meet in any way: the one that
+ * brings most, until none brings any. */
+static void ways_keep_pairs(struct ways *w)
+{
+    struct meetings m = {0};
+    struct ways kept = {0};
+    for (;;) {
+        int best = 0, most = 0;
+        for (int i = 0; i < w->n; i++) {
+            const int n = meetings_count(&m, &w->list[i], false);
+            if (n > most) {
+                most = n;
+                best = i;
+            }
+        }
+        if (most == 0)
+            break;
+        meetings_count(&m, &w->list[best], true);
+        kept.list[kept.n++] = w->list[best];
     }
-    return ways;
+    *w = kept;
 }
 
 static void matrix_check(const char *name, const struct chain_model *m, bool is_published)
 {
-    struct outcome want;
-    int ways = 0;
-    for (int isa = is_published ? ISA_SCALAR + 1 : ISA_SCALAR; isa < ISAS; isa++)
-        if (kernels_isa_is_offered(isa)) {
-            const int thin = is_published ? 6 : isa == ISA_SCALAR ? 4 : 1;
-            ways += matrix_check_isa(name, m, isa, thin, &want, ways > 0);
-        }
-    if (ways > 0)
-        matrix_print(name, &want, ways);
+    const enum extent extent = arguments.extent != EXTENT_USUAL ? arguments.extent
+                               : is_published                   ? EXTENT_PAIRS
+                                                                : EXTENT_FULL;
+    struct ways ways;
+    struct outcome want, got;
+    ways_fill(&ways, m->config.n_layers < STAGES ? m->config.n_layers : STAGES,
+              extent == EXTENT_FULL);
+    if (ways.n == 0) /* the machine has no other than the scalar set */
+        ways_fill(&ways, 1, true);
+    if (extent == EXTENT_PAIRS)
+        ways_keep_pairs(&ways);
+    if (extent == EXTENT_ONE)
+        ways.n = 1;
+    for (int i = 0; i < ways.n; i++) {
+        matrix_run(m, ways.list[i], i == 0 ? &want : &got);
+        if (i > 0)
+            matrix_compare(name, ways.list[i], &got, &want);
+    }
+    matrix_print(name, &want, ways.n);
 }
 
 static bool matrix_is_wanted(const char *name)
@@ -262,8 +311,8 @@ static void test_tiny_models(void **state)
     }
 }
 
-/* Without the scalar set, which takes an hour for a prompt of a real model; test_real_model has it
- * with a short one. */
+/* Without the scalar set, which takes an hour for a prompt of a real model (--full has it);
+ * test_real_model has it with a short one. */
 static void test_published_model(void **state)
 {
     const char *path = getenv("PACELINE_TEST_MODEL");
@@ -280,9 +329,13 @@ int main(int argc, char **argv)
 {
     const char *published = getenv("PACELINE_TEST_MODEL");
     setvbuf(stdout, NULL, _IOLBF, 0);
-    arguments.full = argc > 1 && strcmp(argv[1], "--full") == 0;
-    arguments.names = argv + 1 + arguments.full;
-    arguments.n_names = argc - 1 - arguments.full;
+    const int options = argc > 1 && strncmp(argv[1], "--", 2) == 0;
+    if (options)
+        arguments.extent = strcmp(argv[1], "--full") == 0    ? EXTENT_FULL
+                           : strcmp(argv[1], "--pairs") == 0 ? EXTENT_PAIRS
+                                                             : EXTENT_ONE;
+    arguments.names = argv + 1 + options;
+    arguments.n_names = argc - 1 - options;
     if (matrix_is_wanted("published") && arguments.n_names > 0 && (!published || !*published)) {
         puts("PACELINE_TEST_MODEL names no file: skipped");
         return SKIPPED;
