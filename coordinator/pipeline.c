@@ -16,7 +16,7 @@
 int pipeline_open(struct pipeline *p, void *zmq, const char *host, int port, struct err *err)
 {
     *p = (struct pipeline){.zmq = zmq};
-    int rc = wire_socket(&p->results, zmq, ZMQ_PULL, err);
+    int rc = wire_socket(&p->results, zmq, ZMQ_PULL, NULL, err);
     return rc == 0 ? wire_bind(p->results, host, port, &p->results_port, err) : rc;
 }
 
@@ -62,7 +62,7 @@ int pipeline_connect(struct pipeline *p, uint64_t epoch, int n_stages, const cha
     p->longest_us = 0;
     int rc = step_cost_init(&p->cost, n_stages, err);
     if (rc == 0)
-        rc = wire_socket(&p->first, p->zmq, ZMQ_PUSH, err);
+        rc = wire_socket(&p->first, p->zmq, ZMQ_PUSH, NULL, err);
     if (rc == 0 && zmq_connect(p->first, first_endpoint) != 0)
         rc = err_set(err, ERR_NETWORK, "first stage's address %s: %s", first_endpoint,
                      zmq_strerror(errno));

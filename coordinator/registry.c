@@ -20,7 +20,7 @@ int registry_open(struct registry *r, void *zmq, const char *host, int port, int
                   struct err *err)
 {
     *r = (struct registry){.silence_ms = SILENCE_MS};
-    int rc = wire_socket(&r->socket, zmq, ZMQ_ROUTER, err);
+    int rc = wire_socket(&r->socket, zmq, ZMQ_ROUTER, NULL, err);
     if (rc != 0)
         return rc;
     const int handover = 1; /* a worker that reconnects takes its name over from the dead link */

@@ -5,7 +5,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-int wire_socket(void **ret_socket, void *context, int type, struct err *err)
+/* Who connects and is refused tries again, less and less often. */
+#define RECONNECT_MAX_MS 1000
+
+static int wire_secure(void *socket, const struct wire_security *security, struct err *err)
+{
+    const int is_server = !security->server_key, reconnect_ms = RECONNECT_MAX_MS;
+    int rc = zmq_setsockopt(socket, ZMQ_CURVE_PUBLICKEY, security->own->public_key, KEYS_BYTES);
+    if (rc == 0)
+        rc = zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, security->own->secret_key, KEYS_BYTES);
+    if (is_server) {
+        if (rc == 0)
+            rc = zmq_setsockopt(socket, ZMQ_CURVE_SERVER, &is_server, sizeof is_server);
+        if (rc == 0)
+            rc = zmq_setsockopt(socket, ZMQ_ZAP_DOMAIN, security->domain, strlen(security->domain));
+    } else {
+        if (rc == 0)
+            rc = zmq_setsockopt(socket, ZMQ_CURVE_SERVERKEY, security->server_key, KEYS_BYTES);
+        if (rc == 0)
+            rc = zmq_setsockopt(socket, ZMQ_RECONNECT_IVL_MAX, &reconnect_ms, sizeof reconnect_ms);
+    }
+    return rc == 0 ? 0 : err_set(err, ERR_INTERNAL, "no CURVE here: %s", zmq_strerror(errno));
+}
+
+int wire_socket(void **ret_socket, void *context, int type, const struct wire_security *security,
+                struct err *err)
 {
     void *s = zmq_socket(context, type);
     if (!s)
@@ -20,6 +44,11 @@ int wire_socket(void **ret_socket, void *context, int type, struct err *err)
     zmq_setsockopt(s, ZMQ_SNDHWM, &high_water, sizeof high_water);
     zmq_setsockopt(s, ZMQ_RCVHWM, &high_water, sizeof high_water);
     zmq_setsockopt(s, ZMQ_IPV6, &ipv6, sizeof ipv6);
+    int rc = security ? wire_secure(s, security, err) : 0;
+    if (rc != 0) {
+        zmq_close(s);
+        return rc;
+    }
     *ret_socket = s;
     return 0;
 }

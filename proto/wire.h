@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "proto/cluster.pb-c.h"
+#include "proto/keys.h"
 
 #include <stddef.h>
 #include <zmq.h>
@@ -19,9 +20,18 @@ struct wire_identity { /* of a DEALER, as the ROUTER sees it */
     int fd; /* of the connection that the message came by; -1: unknown */
 };
 
+/* CURVE: the peer that binds proves to have its key, and both encrypt. Borrowed for the call. */
+struct wire_security {
+    const struct key_pair *own;
+    const unsigned char *server_key; /* [KEYS_BYTES] of the peer that binds; NULL: we bind */
+    const char *domain; /* of a socket that binds: what the ZAP handler judges its peers for */
+};
+
 /* Makes a socket with our limits: messages bounded, no lingering, ZMTP heartbeats (which libzmq's
- * own thread answers, so that a worker deep in a long prefill is not taken for dead). */
-int wire_socket(void **ret_socket, void *context, int type, struct err *err);
+ * own thread answers, so that a worker deep in a long prefill is not taken for dead).
+ * security NULL: plain. A socket that binds needs the context's ZAP handler to be there before. */
+int wire_socket(void **ret_socket, void *context, int type, const struct wire_security *security,
+                struct err *err);
 /* Binds to HOST:PORT (0: any free one; host "" or "*": every address) and tells the port. In use,
  * or not ours: ERR_NETWORK with what to do. */
 int wire_bind(void *socket, const char *host, int port, int *ret_port, struct err *err);

@@ -429,7 +429,7 @@ static int worker_open(struct worker *w, struct err *err)
     w->zmq = zmq_ctx_new();
     if (!w->zmq)
         return err_set(err, ERR_MEMORY, "no ZeroMQ context");
-    int rc = wire_socket(&w->control, w->zmq, ZMQ_DEALER, err);
+    int rc = wire_socket(&w->control, w->zmq, ZMQ_DEALER, NULL, err);
     if (rc != 0)
         return rc;
     /* A name of its own, so that a reconnected socket is still the same worker. */

@@ -168,7 +168,7 @@ static void *loader_main(void *argument)
     struct worker_loader *l = argument;
     struct err err = {0};
     omp_set_num_threads(l->spec.runner->threads);
-    int rc = wire_socket(&l->news, l->spec.runner->zmq, ZMQ_PUSH, &err);
+    int rc = wire_socket(&l->news, l->spec.runner->zmq, ZMQ_PUSH, NULL, &err);
     if (rc != 0 || zmq_connect(l->news, l->spec.news_endpoint) != 0) {
         log_error("a stage cannot be loaded: %s", rc != 0 ? err.text : zmq_strerror(errno));
     } else {

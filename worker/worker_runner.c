@@ -130,7 +130,7 @@ static int runner_connect_next(struct worker_runner *r, struct assignment *a, st
                  r->spec.coordinator_host, bare ? "]" : "", next + strlen(any));
     else
         snprintf(endpoint, sizeof endpoint, "%s", next);
-    int rc = wire_socket(&a->data_out, r->spec.zmq, ZMQ_PUSH, err);
+    int rc = wire_socket(&a->data_out, r->spec.zmq, ZMQ_PUSH, NULL, err);
     if (rc == 0 && zmq_connect(a->data_out, endpoint) != 0)
         rc = err_set(err, ERR_NETWORK, "the next stage's address %s: %s", endpoint,
                      zmq_strerror(errno));
@@ -383,7 +383,7 @@ static struct made_stage *runner_find(void *context, const unsigned char key[DIG
 static int runner_push(struct worker_runner *r, int type, const char *endpoint, void **ret_socket,
                        struct err *err)
 {
-    int rc = wire_socket(ret_socket, r->spec.zmq, type, err);
+    int rc = wire_socket(ret_socket, r->spec.zmq, type, NULL, err);
     if (rc == 0 && zmq_connect(*ret_socket, endpoint) != 0)
         rc = err_set(err, ERR_INTERNAL, "%s: %s", endpoint, zmq_strerror(errno));
     return rc;
@@ -427,7 +427,7 @@ static void runner_have_installed(void *context, struct assignment *a)
 static int runner_bind(struct worker_runner *r, const char *endpoint, void **ret_socket,
                        struct err *err)
 {
-    int rc = wire_socket(ret_socket, r->spec.zmq, ZMQ_PULL, err);
+    int rc = wire_socket(ret_socket, r->spec.zmq, ZMQ_PULL, NULL, err);
     if (rc == 0 && zmq_bind(*ret_socket, endpoint) != 0)
         rc = err_set(err, ERR_INTERNAL, "%s: %s", endpoint, zmq_strerror(errno));
     return rc;
@@ -437,7 +437,7 @@ static int runner_open_sockets(struct worker_runner *r, struct err *err)
 {
     snprintf(r->commands_endpoint, sizeof r->commands_endpoint, "inproc://commands-%p", (void *)r);
     snprintf(r->news_endpoint, sizeof r->news_endpoint, "inproc://news-%p", (void *)r);
-    int rc = wire_socket(&r->data_in, r->spec.zmq, ZMQ_PULL, err);
+    int rc = wire_socket(&r->data_in, r->spec.zmq, ZMQ_PULL, NULL, err);
     if (rc == 0)
         rc = wire_bind(r->data_in, r->spec.data_host, r->spec.data_port, &r->data_port, err);
     if (rc == 0)

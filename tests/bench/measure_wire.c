@@ -59,8 +59,8 @@ static void open_ends(const struct measured *m, int at, void **ret_in, void **re
     snprintf(next, sizeof next, "tcp://127.0.0.1:%d", m->ports[at == m->n_stages ? 0 : at + 1]);
     if (!context)
         give_up("zmq_ctx_new");
-    if (wire_socket(ret_in, context, ZMQ_PULL, &err) != 0 ||
-        wire_socket(ret_out, context, ZMQ_PUSH, &err) != 0 ||
+    if (wire_socket(ret_in, context, ZMQ_PULL, NULL, &err) != 0 ||
+        wire_socket(ret_out, context, ZMQ_PUSH, NULL, &err) != 0 ||
         wire_bind(*ret_in, "127.0.0.1", m->ports[at], &port, &err) != 0)
         fail(&err);
     if (zmq_connect(*ret_out, next) != 0)

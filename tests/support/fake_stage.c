@@ -117,7 +117,7 @@ void fake_stage_open(struct fake_stage *s, void *zmq, const struct batch_limits 
         s->sequences[i].in_prompt = test_calloc(limits->vocabulary, sizeof(bool));
     }
     struct err err;
-    assert_int_equal(wire_socket(&s->in, zmq, ZMQ_PULL, &err), 0);
+    assert_int_equal(wire_socket(&s->in, zmq, ZMQ_PULL, NULL, &err), 0);
     assert_int_equal(zmq_bind(s->in, endpoint), 0);
     fake_stage_forget(s);
 }
@@ -130,7 +130,7 @@ void fake_stage_connect(struct fake_stage *s, void *zmq, const char *results)
         fake_stage_lose(s);
     if (s->out)
         zmq_close(s->out);
-    assert_int_equal(wire_socket(&s->out, zmq, ZMQ_PUSH, &err), 0);
+    assert_int_equal(wire_socket(&s->out, zmq, ZMQ_PUSH, NULL, &err), 0);
     assert_int_equal(zmq_connect(s->out, results), 0);
 }
 

@@ -129,7 +129,7 @@ static void worker_open(struct world *world)
     struct batch_limits limits = {512, CONCURRENCY, 32, CONTEXT, blocks, world->vocabulary};
     fake_stage_open(&w->stage, world->zmq, &limits, "tcp://127.0.0.1:*");
     zmq_getsockopt(w->stage.in, ZMQ_LAST_ENDPOINT, w->endpoint, &size);
-    assert_int_equal(wire_socket(&w->control, world->zmq, ZMQ_DEALER, &err), 0);
+    assert_int_equal(wire_socket(&w->control, world->zmq, ZMQ_DEALER, NULL, &err), 0);
     zmq_setsockopt(w->control, ZMQ_ROUTING_ID, "w", 1);
     snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%d",
              coordinator_cluster_port(world->coordinator));

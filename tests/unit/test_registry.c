@@ -49,7 +49,7 @@ static void *peer_open(struct desk *d, const char *identity)
     struct err err;
     char endpoint[64];
     assert_true(d->n_peers < 64);
-    assert_int_equal(wire_socket(&socket, d->zmq, ZMQ_DEALER, &err), 0);
+    assert_int_equal(wire_socket(&socket, d->zmq, ZMQ_DEALER, NULL, &err), 0);
     d->peers[d->n_peers++] = socket;
     zmq_setsockopt(socket, ZMQ_ROUTING_ID, identity, strlen(identity));
     snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%d", d->port);

@@ -50,14 +50,15 @@ static int bench_open(void **state)
         return -1;
     /* A port that nobody listens on yet. */
     int port;
-    if (wire_socket(&b.results, b.zmq, ZMQ_PULL, &err) != 0 ||
+    if (wire_socket(&b.results, b.zmq, ZMQ_PULL, NULL, &err) != 0 ||
         wire_bind(b.results, "127.0.0.1", 0, &port, &err) != 0)
         return -1;
     snprintf(b.results_endpoint, sizeof b.results_endpoint, "tcp://127.0.0.1:%d", port);
     zmq_unbind(b.results, b.results_endpoint);
     char endpoint[64];
     snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%d", worker_runner_data_port(b.runner));
-    if (wire_socket(&b.steps, b.zmq, ZMQ_PUSH, &err) != 0 || zmq_connect(b.steps, endpoint) != 0)
+    if (wire_socket(&b.steps, b.zmq, ZMQ_PUSH, NULL, &err) != 0 ||
+        zmq_connect(b.steps, endpoint) != 0)
         return -1;
     *state = &b;
     return 0;
