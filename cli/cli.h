@@ -12,5 +12,7 @@ int cli_perplexity(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int cli_trace(int argc, char **argv);
 int cli_drain(int argc, char **argv);
+int cli_invite(int argc, char **argv);
+int cli_workers(int argc, char **argv);
 
 #endif

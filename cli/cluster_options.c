@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 const char *const cluster_options_kv[] = {"f16", "f32", "q8_0", NULL};
+const char *const cluster_options_switch[] = {"on", "off", NULL};
 
 int cluster_options_check(const struct cluster_options *o, struct err *err)
 {
@@ -32,5 +33,6 @@ struct local_cluster_settings cluster_options_settings(const struct cluster_opti
                                            .queue = -1, /* none may wait: 0 */
                                            .kv = cluster_options_kv[o->kv],
                                            .cuts = o->cuts,
+                                           .encryption = o->encryption == 0,
                                            .verbose = o->verbose};
 }

@@ -12,12 +12,13 @@ enum { CLUSTER_QUEUE_MAX = 100000, CLUSTER_TIMEOUT_MAX_S = 1000000 };
 
 struct cluster_options {
     int64_t workers, threads;
-    int kv; /* index into cluster_options_kv */
+    int kv;         /* index into cluster_options_kv */
+    int encryption; /* index into cluster_options_switch */
     char *cuts, *models_file;
     bool verbose;
 };
 
-extern const char *const cluster_options_kv[];
+extern const char *const cluster_options_kv[], *const cluster_options_switch[];
 
 #define CLUSTER_FIELD(settings, name)                                                              \
     (offsetof(settings, cluster) + offsetof(struct cluster_options, name))
@@ -35,6 +36,9 @@ extern const char *const cluster_options_kv[];
     {.name = "kv", .type = CONF_CHOICE, .value = "f16|f32|q8_0", .choices = cluster_options_kv,         \
      .initial = "f16", .offset = CLUSTER_FIELD(settings, kv),                                      \
      .help = "type of cached keys and values"},                                                    \
+    {.name = "encryption", .type = CONF_CHOICE, .value = "on|off", .initial = "off",               \
+     .choices = cluster_options_switch, .offset = CLUSTER_FIELD(settings, encryption),             \
+     .help = "keys for the links of the workers, though all are on this machine"},                 \
     {.name = "models-file", .type = CONF_STRING, .value = "FILE",                                  \
      .offset = CLUSTER_FIELD(settings, models_file),                                               \
      .help = "another catalogue than the shipped models.cfg"},                                     \

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/conf.h"
 #include "cli/child.h"
+#include "cli/local_keys.h"
 #include "cli/paths.h"
 #include "cli/progress.h"
 #include "cli/stop_signal.h"
@@ -29,6 +30,7 @@ struct local_cluster {
     int n_children, workers, threads;
     char *folder; /* logs and the ready file */
     char *ready_file;
+    char *trust; /* folder of keys, or NULL */
     char *cluster_address;
     struct http_client client;
     struct progress progress;
@@ -40,6 +42,9 @@ struct local_cluster {
 
 static void logs_remove(const char *folder)
 {
+    char trust[4096]; /* of a run that was killed */
+    if ((size_t)snprintf(trust, sizeof trust, "%s/trust", folder) < sizeof trust)
+        local_keys_remove(trust);
     DIR *dir = opendir(folder);
     for (struct dirent *e; dir && (e = readdir(dir));)
         if (strstr(e->d_name, ".log") || strstr(e->d_name, ".json"))
@@ -120,10 +125,11 @@ static int cluster_start_coordinator(struct local_cluster *c,
     snprintf(tenant_requests, sizeof tenant_requests, "%" PRId64, s->tenant_requests);
     snprintf(timeout, sizeof timeout, "%" PRId64, s->request_timeout_s);
     /* The machine's own coordinator.cfg is not meant for this one. */
-    const char *const always[] = {"--config",  "/dev/null",    "--model",
-                                  s->model,    "--http",       s->http ? s->http : "127.0.0.1:0",
-                                  "--cluster", "127.0.0.1:0",  "--workers",
-                                  workers,     "--ready-file", c->ready_file};
+    const char *const always[] = {"--config",   "/dev/null",    "--model",
+                                  s->model,     "--http",       s->http ? s->http : "127.0.0.1:0",
+                                  "--cluster",  "127.0.0.1:0",  "--workers",
+                                  workers,      "--ready-file", c->ready_file,
+                                  "--no-beacon"};
     for (size_t i = 0; i < sizeof always / sizeof *always; i++)
         a[n++] = always[i];
     const char *const maybe[][2] = {
@@ -138,6 +144,8 @@ static int cluster_start_coordinator(struct local_cluster *c,
         {"--max-connections", s->connections ? connections : NULL},
         {"--kv", s->kv},
         {"--cuts", s->cuts},
+        {"--encryption", c->trust ? "on" : "off"},
+        {"--trust", c->trust},
         {"--api-key-file", s->api_key_file}};
     for (size_t i = 0; i < sizeof maybe / sizeof *maybe; i++) {
         if (!maybe[i][1])
@@ -155,16 +163,16 @@ static int cluster_start_worker(struct local_cluster *c, int number, struct err 
     char threads[24], name[32];
     snprintf(threads, sizeof threads, "%d", c->threads);
     snprintf(name, sizeof name, "worker-%d", number);
-    const char *a[ARGUMENTS] = {NULL,
-                                "--config",
-                                "/dev/null",
-                                "--coordinator",
-                                c->cluster_address,
-                                "--threads",
-                                threads,
-                                "--name",
-                                name,
-                                c->verbose ? "--verbose" : NULL};
+    const char *a[ARGUMENTS] = {
+        NULL,    "--config", "/dev/null", "--coordinator", c->cluster_address,     "--threads",
+        threads, "--name",   name,        "--encryption",  c->trust ? "on" : "off"};
+    int n = 11;
+    if (c->trust) {
+        a[n++] = "--trust";
+        a[n++] = c->trust;
+    }
+    if (c->verbose)
+        a[n++] = "--verbose";
     return cluster_start_child(c, "paceline-worker", name, a, err);
 }
 
@@ -206,6 +214,8 @@ static int cluster_wait_bound(struct local_cluster *c, const char *key_file, str
         rc = http_client_init(&c->client, base, key_file, err);
     if (rc == 0)
         rc = paths_format(&c->cluster_address, err, "%s", cluster);
+    if (rc == 0 && c->trust)
+        rc = local_keys_tell(c->trust, cluster, err);
     json_decref(ready);
     return rc;
 }
@@ -315,6 +325,10 @@ int local_cluster_start(struct local_cluster **ret_cluster, const struct local_c
     }
     if (rc == 0)
         rc = cluster_make_folder(c, err);
+    if (rc == 0 && s->encryption) {
+        rc = paths_format(&c->trust, err, "%s/trust", c->folder);
+        rc = rc == 0 ? local_keys_make(c->trust, err) : rc;
+    }
     if (rc == 0)
         rc = cluster_start_coordinator(c, s, err);
     if (rc == 0)
@@ -398,12 +412,15 @@ void local_cluster_stop(struct local_cluster *c)
     for (int i = 0; i < c->n_children; i++)
         child_clear(&c->children[i]);
     free(c->children);
+    if (c->trust)
+        local_keys_remove(c->trust);
     if (c->folder && !c->failed)
         logs_remove(c->folder);
     else if (c->ready_file)
         unlink(c->ready_file);
     http_client_clear(&c->client);
     free(c->cluster_address);
+    free(c->trust);
     free(c->ready_file);
     free(c->folder);
     free(c);

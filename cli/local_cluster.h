@@ -25,6 +25,7 @@ struct local_cluster_settings {
     int64_t connections;      /* HTTP, at once; 0: the coordinator's default */
     const char *kv, *cuts;    /* or NULL */
     const char *api_key_file; /* or NULL */
+    bool encryption;          /* links of the workers, with keys of their own */
     bool verbose;             /* logs of the children on standard error */
     bool quiet;               /* no progress while nothing is wrong */
 };

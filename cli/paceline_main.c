@@ -21,6 +21,8 @@ static const struct verb verbs[] = {
     {"bench", "measure tokens per second", cli_bench},
     {"trace", "record which worker computes which step when", cli_trace},
     {"drain", "empty a worker without a lost request, so that it can be stopped", cli_drain},
+    {"invite", "print a line that lets one more worker join", cli_invite},
+    {"workers", "list the workers that may join, or revoke one", cli_workers},
 };
 
 static void paceline_help(FILE *out)

@@ -88,6 +88,7 @@ static json_t *api_admin_worker_json(const struct coordinator_worker_status *w)
                                (json_int_t)w->load_done, "load_total", (json_int_t)w->load_total,
                                "steps", (json_int_t)w->steps, "busy_us", (json_int_t)w->busy_us);
     bool has_stage = w->stage >= 0;
+    json_object_set_new(worker, "key", w->key[0] ? json_string(w->key) : json_null());
     int rc = json_object_set_new(worker, "stage", has_stage ? json_integer(w->stage) : json_null());
     rc |= json_object_set_new(worker, "layers",
                               has_stage ? json_pack("[i, i]", w->first_layer, w->end_layer)

@@ -1,5 +1,7 @@
 #include "coordinator/coordinator_open.h"
 
+#include "coordinator/announcer.h"
+
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -17,6 +19,8 @@ struct coordinator {
     char manifests[2100];
     char fingerprint[16];
     int cluster_port;
+    struct trust trust; /* where links are encrypted */
+    struct announcer announcer;
     struct registry registry;
     struct pipeline pipeline;
     struct deployment deployment;
@@ -367,11 +371,14 @@ static void coordinator_on_event(struct coordinator *c, enum deployment_event ev
 
 int coordinator_run(struct coordinator *c, struct err *err)
 {
+    if (c->registry.trust && trust_run(&c->trust))
+        registry_review_trust(&c->registry);
     registry_receive(&c->registry);
     int64_t now = clock_now_ms();
     if (now - c->last_time_kept_ms >= KEEP_TIME_MS) {
         c->last_time_kept_ms = now;
         registry_keep_time(&c->registry);
+        announcer_run(&c->announcer);
         if (c->deployment.state == DEPLOYMENT_SERVING)
             coordinator_tell_timeline(c);
     }
@@ -463,6 +470,31 @@ static int coordinator_open_model(struct coordinator *c, struct err *err)
     return scheduler_init(&c->scheduler, &scheduler, err);
 }
 
+static int coordinator_open_sockets(struct coordinator *c, struct err *err)
+{
+    const struct coordinator_settings *s = c->settings;
+    struct trust *trust = s->is_encrypted ? &c->trust : NULL;
+    int rc = trust ? trust_open(trust, c->zmq, s->trust, err) : 0;
+    if (rc == 0)
+        rc = registry_open(&c->registry, c->zmq, s->cluster_host, s->cluster_port, trust,
+                           &c->cluster_port, err);
+    c->registry.silence_ms = s->worker_silence_ms;
+    if (rc == 0)
+        rc = pipeline_open(&c->pipeline, c->zmq, s->cluster_host,
+                           s->cluster_port ? s->cluster_port + 1 : 0, trust ? &trust->own : NULL,
+                           err);
+    if (rc == 0 && trust)
+        rc = trust_tell_address(trust, s->cluster_host, c->cluster_port, err);
+    if (rc != 0 || !s->beacon)
+        return rc;
+    struct beacon beacon = {.is_encrypted = s->is_encrypted, .port = c->cluster_port};
+    snprintf(beacon.cluster, sizeof beacon.cluster, "%s", s->cluster_name);
+    if (trust)
+        memcpy(beacon.key, trust->own.public_key, KEYS_BYTES);
+    announcer_open(&c->announcer, s->cluster_host, (int)s->beacon_port, &beacon);
+    return 0;
+}
+
 int coordinator_open(struct coordinator **ret_coordinator,
                      const struct coordinator_settings *settings, struct err *err)
 {
@@ -473,17 +505,13 @@ int coordinator_open(struct coordinator **ret_coordinator,
     c->n_tenants = settings->n_tenants ? settings->n_tenants : 1;
     c->tenant_requests = calloc((size_t)c->n_tenants, sizeof *c->tenant_requests);
     c->first_deadline_us = INT64_MAX;
+    c->announcer.fd = -1;
     c->zmq = zmq_ctx_new();
     int rc = c->zmq && c->tenant_requests
                  ? 0
                  : err_set(err, ERR_MEMORY, "no memory for ZeroMQ and the tenants");
     if (rc == 0)
-        rc = registry_open(&c->registry, c->zmq, settings->cluster_host, settings->cluster_port,
-                           &c->cluster_port, err);
-    c->registry.silence_ms = settings->worker_silence_ms;
-    if (rc == 0)
-        rc = pipeline_open(&c->pipeline, c->zmq, settings->cluster_host,
-                           settings->cluster_port ? settings->cluster_port + 1 : 0, err);
+        rc = coordinator_open_sockets(c, err);
     if (rc == 0)
         rc = timeline_new(&c->timeline, err);
     if (rc == 0) {
@@ -509,6 +537,8 @@ void coordinator_close(struct coordinator *c)
     deployment_close(&c->deployment);
     pipeline_close(&c->pipeline);
     registry_close(&c->registry);
+    trust_close(&c->trust);
+    announcer_close(&c->announcer);
     timeline_free(c->timeline);
     if (c->zmq)
         zmq_ctx_term(c->zmq);
@@ -521,10 +551,12 @@ int coordinator_cluster_port(const struct coordinator *c)
     return c->cluster_port;
 }
 
-void coordinator_sockets(const struct coordinator *c, void **ret_control, void **ret_results)
+void coordinator_sockets(const struct coordinator *c, void **ret_control, void **ret_results,
+                         void **ret_door)
 {
     *ret_control = c->registry.socket;
     *ret_results = c->pipeline.results;
+    *ret_door = c->trust.zap.socket;
 }
 
 /* ---- what the API may know ---- */
@@ -611,6 +643,8 @@ bool coordinator_worker_status(const struct coordinator *c, int index,
                         : w->state == WORKER_LOADING ? "loading"
                                                      : "joined";
     snprintf(ret_status->name, sizeof ret_status->name, "%s", w->name);
+    if (c->registry.trust)
+        keys_format(w->key, ret_status->key);
     snprintf(ret_status->isa, sizeof ret_status->isa, "%s", w->isa);
     snprintf(ret_status->address, sizeof ret_status->address, "%s", w->address);
     snprintf(ret_status->state, sizeof ret_status->state, "%s", state);

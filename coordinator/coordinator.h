@@ -8,6 +8,7 @@
 #include "coordinator/timeline.h"
 #include "model/model_config.h"
 #include "model/weight_file.h"
+#include "proto/keys.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -48,6 +49,7 @@ struct coordinator_worker_status {
     int64_t clock_offset_us; /* its monotonic clock minus ours */
     int64_t clock_uncertainty_us;
     char kernels[512];
+    char key[KEYS_TEXT_BYTES]; /* public, as text; "" where links are plain */
 };
 struct coordinator_status {
     bool ready;

@@ -36,17 +36,18 @@ static void program_read_signals(struct program *p)
 
 static int program_loop(struct program *p, struct err *err)
 {
-    void *control, *results;
-    coordinator_sockets(p->coordinator, &control, &results);
+    void *control, *results, *door;
+    coordinator_sockets(p->coordinator, &control, &results, &door);
     zmq_pollitem_t items[] = {{.socket = control, .events = ZMQ_POLLIN},
                               {.socket = results, .events = ZMQ_POLLIN},
                               {.fd = http_server_fd(p->http), .events = ZMQ_POLLIN},
-                              {.fd = p->signals, .events = ZMQ_POLLIN}};
+                              {.fd = p->signals, .events = ZMQ_POLLIN},
+                              {.socket = door, .events = ZMQ_POLLIN}};
     while (!p->stopping || !coordinator_is_idle(p->coordinator) || !http_server_is_idle(p->http)) {
         int wait_ms = coordinator_wait_ms(p->coordinator), http_ms = http_server_wait_ms(p->http);
         if (http_ms >= 0 && http_ms < wait_ms)
             wait_ms = http_ms;
-        if (zmq_poll(items, 4, wait_ms) < 0 && errno != EINTR)
+        if (zmq_poll(items, door ? 5 : 4, wait_ms) < 0 && errno != EINTR)
             return err_set(err, ERR_INTERNAL, "zmq_poll: %s", zmq_strerror(errno));
         program_read_signals(p);
         int rc = coordinator_run(p->coordinator, err);

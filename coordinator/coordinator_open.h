@@ -14,8 +14,10 @@ int coordinator_open(struct coordinator **ret_coordinator,
                      const struct coordinator_settings *settings, struct err *err);
 void coordinator_close(struct coordinator *c); /* NULL and half-open is fine */
 int coordinator_cluster_port(const struct coordinator *c);
-/* The sockets whose messages coordinator_run() takes: for the loop's poll. */
-void coordinator_sockets(const struct coordinator *c, void **ret_control, void **ret_results);
+/* The sockets whose messages coordinator_run() takes: for the loop's poll. The door: NULL where
+ * links are plain. */
+void coordinator_sockets(const struct coordinator *c, void **ret_control, void **ret_results,
+                         void **ret_door);
 int coordinator_wait_ms(const struct coordinator *c);
 /* Takes what came, decides, sends. Fails when the model can never be served. */
 int coordinator_run(struct coordinator *c, struct err *err);

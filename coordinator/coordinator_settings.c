@@ -1,5 +1,7 @@
 #include "coordinator/coordinator_settings.h"
 
+#include "proto/beacon.h"
+
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +12,8 @@
 
 static const char *const kv_choices[] = {"f16", "f32", "q8_0", NULL};
 static const char *const switch_choices[] = {"on", "off", NULL};
+enum { ENCRYPTION_AUTO, ENCRYPTION_ON, ENCRYPTION_OFF };
+static const char *const encryption_choices[] = {"auto", "on", "off", NULL};
 
 static int coordinator_check_cuts(const char *text, struct err *err)
 {
@@ -156,6 +160,38 @@ static const struct conf_option coordinator_options[] = {
      .min = 1,
      .max = 65536,
      .help = "HTTP connections at once"},
+    {.name = "encryption",
+     .type = CONF_CHOICE,
+     .offset = FIELD(encryption_choice),
+     .value = "auto|on|off",
+     .initial = "auto",
+     .choices = encryption_choices,
+     .help = "keys for all links of workers; auto: when --cluster is reachable from elsewhere"},
+    {.name = "trust",
+     .type = CONF_STRING,
+     .offset = FIELD(trust),
+     .value = "DIR",
+     .help = "folder of keys and of the list of workers (default: $PACELINE_HOME/trust)"},
+    {.name = "beacon",
+     .type = CONF_FLAG,
+     .offset = FIELD(beacon),
+     .initial = "true",
+     .help = "tell the local network where this cluster is (default)"},
+    {.name = "cluster-name",
+     .type = CONF_STRING,
+     .offset = FIELD(cluster_name),
+     .check = beacon_check_name,
+     .value = "NAME",
+     .initial = "paceline",
+     .help = "tells clusters on one network apart"},
+    {.name = "beacon-port",
+     .type = CONF_INT,
+     .offset = FIELD(beacon_port),
+     .value = "PORT",
+     .initial = "7470",
+     .min = 1,
+     .max = 65535,
+     .help = "UDP port of beacons"},
     {.name = "insecure",
      .type = CONF_FLAG,
      .offset = FIELD(insecure),
@@ -257,13 +293,15 @@ static int coordinator_settings_check(struct coordinator_settings *s, struct err
                        "http %s can be reached from elsewhere: give --api-key-file, or listen on "
                        "127.0.0.1",
                        s->http);
-    if (!conf_host_is_loopback(s->cluster_host) && !s->insecure)
-        return err_set(
-            err, ERR_CONFIG,
-            "cluster %s can be reached from elsewhere and worker connections are neither "
-            "encrypted nor authenticated: set insecure = true (--insecure) if the network "
-            "is trusted",
-            s->cluster);
+    const bool is_local = conf_host_is_loopback(s->cluster_host);
+    if (!is_local && s->encryption_choice == ENCRYPTION_OFF && !s->insecure)
+        return err_set(err, ERR_CONFIG,
+                       "cluster %s can be reached from elsewhere, and without encryption anybody "
+                       "there may join and listen: leave encryption out, or set insecure = true "
+                       "(--insecure) if the network is trusted",
+                       s->cluster);
+    s->is_encrypted = s->encryption_choice == ENCRYPTION_ON ||
+                      (s->encryption_choice == ENCRYPTION_AUTO && !is_local && !s->insecure);
     if (s->cuts_text) {
         int rc = planner_parse_cuts(s->cuts_text, s->cuts, PLANNER_MAX_STAGES - 1, &s->n_cuts, err);
         if (rc != 0)

@@ -22,9 +22,15 @@ struct coordinator_settings {
     int64_t request_timeout_s; /* 0: never */
     int64_t max_body_bytes, max_connections;
     int kv_choice, prefix_cache_choice;
+    int encryption_choice;
+    char *trust; /* folder of keys, or NULL */
+    char *cluster_name;
+    int64_t beacon_port; /* UDP */
+    bool beacon;
     bool insecure, verbose, log_json;
 
     /* derived */
+    bool is_encrypted; /* links of workers */
     char http_host[256], cluster_host[256];
     int http_port, cluster_port;
     int cuts[PLANNER_MAX_STAGES];

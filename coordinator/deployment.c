@@ -161,10 +161,33 @@ int deployment_make_plan(const struct deployment *d, struct worker_entry *const 
     return rc;
 }
 
-static int deployment_send_load(const struct deployment *d, struct registry *r,
-                                const struct deployment_plan *plan, const struct worker_entry *w,
-                                int stage, const char *next, bool beside, struct err *err)
+/* With keys: whom the stage listens to and whom it speaks to. NULL: the coordinator. peers: room
+ * for one of each worker, borrowed by load. */
+static void deployment_add_keys(Paceline__Load *load, struct registry *r,
+                                const struct worker_entry *upstream,
+                                const struct worker_entry *next, ProtobufCBinaryData *peers)
 {
+    if (!r->trust)
+        return;
+    unsigned char *own = r->trust->own.public_key;
+    load->upstream_key =
+        (ProtobufCBinaryData){KEYS_BYTES, upstream ? (uint8_t *)upstream->key : own};
+    load->next_key = (ProtobufCBinaryData){KEYS_BYTES, next ? (uint8_t *)next->key : own};
+    for (struct worker_entry *w = r->workers; w; w = w->next)
+        peers[load->n_peer_keys++] = (ProtobufCBinaryData){KEYS_BYTES, w->key};
+    load->peer_keys = peers;
+}
+
+static int deployment_send_load(const struct deployment *d, struct registry *r,
+                                const struct deployment_plan *plan,
+                                struct worker_entry *const *entries, int stage, const char *results,
+                                bool beside, struct err *err)
+{
+    const struct worker_entry *w = entries[plan->stages[stage].worker];
+    const struct worker_entry *upstream = stage ? entries[plan->stages[stage - 1].worker] : NULL;
+    const struct worker_entry *next =
+        stage + 1 < plan->n_stages ? entries[plan->stages[stage + 1].worker] : NULL;
+
     const char *slash = strrchr(d->spec.model_path, '/');
     Paceline__Load load = PACELINE__LOAD__INIT;
     load.deployment = 1;
@@ -180,16 +203,18 @@ static int deployment_send_load(const struct deployment *d, struct registry *r,
     load.max_context = d->limits.max_context;
     load.max_rows = d->limits.max_rows;
     load.max_outputs = d->limits.max_outputs;
-    load.next_endpoint = (char *)next;
+    load.next_endpoint = (char *)(next ? next->address : results);
     load.stage = (uint32_t)stage;
     load.n_stages = (uint32_t)plan->n_stages;
 
     size_t n = weight_file_tensor_count(d->weights), used = 0;
     Paceline__TensorDigest *digests = calloc(n + 1, sizeof *digests);
     Paceline__TensorDigest **list = calloc(n + 1, sizeof *list);
-    if (!digests || !list) {
+    ProtobufCBinaryData *peers = calloc((size_t)r->n_workers + 1, sizeof *peers);
+    if (!digests || !list || !peers) {
         free(digests);
         free(list);
+        free(peers);
         return err_set(err, ERR_MEMORY, "no memory for the digests of %zu tensors", n);
     }
     for (size_t i = 0; i < n; i++) {
@@ -208,7 +233,9 @@ static int deployment_send_load(const struct deployment *d, struct registry *r,
     load.config_sha256.len = DIGEST_BYTES;
     load.n_digests = used;
     load.digests = list;
+    deployment_add_keys(&load, r, upstream, next, peers);
     registry_send(r, w, PACELINE__CONTROL__BODY_LOAD, &load);
+    free(peers);
     free(digests);
     free(list);
     return 0;
@@ -225,12 +252,9 @@ int deployment_send_loads(const struct deployment *d, struct registry *r, const 
              p->results_port);
     for (int i = 0; i < plan->n_stages; i++) {
         const struct planner_stage *s = &plan->stages[i];
-        const struct worker_entry *w = entries[s->worker];
-        const char *next =
-            i + 1 < plan->n_stages ? entries[plan->stages[i + 1].worker]->address : results;
         log_info("epoch %" PRIu64 ": layers %d to %d on %s", plan->epoch, s->first_layer,
-                 s->end_layer - 1, w->name);
-        int rc = deployment_send_load(d, r, plan, w, i, next, beside, err);
+                 s->end_layer - 1, entries[s->worker]->name);
+        int rc = deployment_send_load(d, r, plan, entries, i, results, beside, err);
         if (rc != 0)
             return rc;
     }
@@ -433,8 +457,10 @@ void deployment_begin(struct deployment *d, struct registry *r, struct pipeline 
                       enum deployment_event *ret_event)
 {
     struct worker_entry *first = registry_stage(r, 0);
+    const struct pipeline_keys keys = {first->key, registry_stage(r, d->plan.n_stages - 1)->key};
     struct err failure = {0};
-    if (pipeline_connect(p, d->plan.epoch, d->plan.n_stages, first->address, &failure) != 0) {
+    if (pipeline_connect(p, d->plan.epoch, d->plan.n_stages, first->address,
+                         r->trust ? &keys : NULL, &failure) != 0) {
         log_error("worker %s: %s", first->name, failure.text);
         first->unfit = true;
         d->obstacle = failure;

@@ -6,6 +6,7 @@
 #include "proto/step_message.h"
 #include "proto/wire.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,10 +14,12 @@
 /* A stage that had been idle for so long took the step as soon as it came. */
 #define IDLE_US 100
 
-int pipeline_open(struct pipeline *p, void *zmq, const char *host, int port, struct err *err)
+int pipeline_open(struct pipeline *p, void *zmq, const char *host, int port,
+                  const struct key_pair *own, struct err *err)
 {
-    *p = (struct pipeline){.zmq = zmq};
-    int rc = wire_socket(&p->results, zmq, ZMQ_PULL, NULL, err);
+    const struct wire_security security = {.own = own, .domain = WIRE_RESULTS};
+    *p = (struct pipeline){.zmq = zmq, .own = own};
+    int rc = wire_socket(&p->results, zmq, ZMQ_PULL, own ? &security : NULL, err);
     return rc == 0 ? wire_bind(p->results, host, port, &p->results_port, err) : rc;
 }
 
@@ -52,9 +55,15 @@ void pipeline_close(struct pipeline *p)
 }
 
 int pipeline_connect(struct pipeline *p, uint64_t epoch, int n_stages, const char *first_endpoint,
-                     struct err *err)
+                     const struct pipeline_keys *keys, struct err *err)
 {
+    assert(!p->own == !keys);
+    struct wire_security security = {.own = p->own};
     pipeline_disconnect(p);
+    if (keys) {
+        security.server_key = keys->first;
+        memcpy(p->last_key, keys->last, KEYS_BYTES);
+    }
     p->epoch = epoch;
     p->n_stages = n_stages;
     p->next_step = 1;
@@ -62,7 +71,7 @@ int pipeline_connect(struct pipeline *p, uint64_t epoch, int n_stages, const cha
     p->longest_us = 0;
     int rc = step_cost_init(&p->cost, n_stages, err);
     if (rc == 0)
-        rc = wire_socket(&p->first, p->zmq, ZMQ_PUSH, NULL, err);
+        rc = wire_socket(&p->first, p->zmq, ZMQ_PUSH, keys ? &security : NULL, err);
     if (rc == 0 && zmq_connect(p->first, first_endpoint) != 0)
         rc = err_set(err, ERR_NETWORK, "first stage's address %s: %s", first_endpoint,
                      zmq_strerror(errno));
@@ -243,6 +252,13 @@ static void pipeline_on_result(struct pipeline *p, const Paceline__StepResult *r
     pipeline_drop_oldest(p);
 }
 
+/* Results of anybody but the last stage are nobody's. */
+static bool pipeline_is_from_last(const struct pipeline *p, zmq_msg_t *envelope)
+{
+    unsigned char key[KEYS_BYTES];
+    return !p->own || (wire_key_of(envelope, key) && keys_are_equal(key, p->last_key));
+}
+
 void pipeline_receive(struct pipeline *p, uint32_t vocabulary,
                       void (*take)(void *context, const struct pipeline_result *result),
                       void (*done)(void *context, struct choice *choice), void *context)
@@ -255,6 +271,11 @@ void pipeline_receive(struct pipeline *p, uint32_t vocabulary,
             return;
         if (rc < 0) {
             log_warning("results: %s", err.text);
+            continue;
+        }
+        if (!pipeline_is_from_last(p, &envelope)) {
+            zmq_msg_close(&envelope);
+            zmq_msg_close(&frame);
             continue;
         }
         Paceline__StepResult *result = NULL;

@@ -7,6 +7,7 @@
 #include "coordinator/step_cost.h"
 #include "coordinator/timeline.h"
 #include "proto/batch.h"
+#include "proto/keys.h"
 
 #include <stdint.h>
 
@@ -26,9 +27,15 @@ struct pipeline_step {
     struct pipeline_step *next;
 };
 
+struct pipeline_keys {                 /* public ones, KEYS_BYTES each */
+    const unsigned char *first, *last; /* of the workers with these stages */
+};
+
 struct pipeline {
     void *zmq;
-    void *results; /* PULL, bound once */
+    const struct key_pair *own;         /* borrowed; NULL: plain links */
+    unsigned char last_key[KEYS_BYTES]; /* whose results count */
+    void *results;                      /* PULL, bound once */
     int results_port;
     void *first; /* PUSH to the first stage, or NULL */
     uint64_t epoch, next_step;
@@ -48,11 +55,14 @@ struct pipeline_result {
     const void *logits; /* BATCH_LOGITS: [vocabulary] float32, of any alignment; for the call */
 };
 
-int pipeline_open(struct pipeline *p, void *zmq, const char *host, int port, struct err *err);
+/* own: the coordinator's keys, borrowed; NULL: plain. */
+int pipeline_open(struct pipeline *p, void *zmq, const char *host, int port,
+                  const struct key_pair *own, struct err *err);
 void pipeline_close(struct pipeline *p);
-/* A new plan: older steps are forgotten, their results will be dropped. */
+/* A new plan: older steps are forgotten, their results will be dropped. keys: NULL where links are
+ * plain. */
 int pipeline_connect(struct pipeline *p, uint64_t epoch, int n_stages, const char *first_endpoint,
-                     struct err *err);
+                     const struct pipeline_keys *keys, struct err *err);
 void pipeline_disconnect(struct pipeline *p);
 /* Sends b (epoch and step are filled in here), of whose rows n_decode_rows are the only ones of
  * their choices; takes items over on success and failure. A link that takes nothing (ERR_LIMIT)

@@ -16,11 +16,13 @@
 /* A plan that a worker still does not know after so many heartbeats was lost on the way to it. */
 #define BEATS_ASTRAY 8
 
-int registry_open(struct registry *r, void *zmq, const char *host, int port, int *ret_port,
-                  struct err *err)
+int registry_open(struct registry *r, void *zmq, const char *host, int port, struct trust *trust,
+                  int *ret_port, struct err *err)
 {
-    *r = (struct registry){.silence_ms = SILENCE_MS};
-    int rc = wire_socket(&r->socket, zmq, ZMQ_ROUTER, NULL, err);
+    *r = (struct registry){.silence_ms = SILENCE_MS, .trust = trust};
+    const struct wire_security security = {.own = trust ? &trust->own : NULL,
+                                           .domain = WIRE_CONTROL};
+    int rc = wire_socket(&r->socket, zmq, ZMQ_ROUTER, trust ? &security : NULL, err);
     if (rc != 0)
         return rc;
     const int handover = 1; /* a worker that reconnects takes its name over from the dead link */
@@ -153,17 +155,33 @@ static void registry_refuse(struct registry *r, const struct wire_identity *from
     wire_send_control(r->socket, from, &c, NULL);
 }
 
-/* Printable and bounded, whatever a peer sent; made unique with -2, -3 … */
-static void registry_make_name(const struct registry *r, const char *wanted, char to[64])
+/* Printable and bounded, whatever a peer sent. */
+static void registry_clean_name(const char *wanted, char to[56])
+{
+    size_t n = 0;
+    for (const char *p = wanted; *p && n < 55; p++)
+        to[n++] = *p > ' ' && *p < 127 ? *p : '_';
+    to[n] = '\0';
+    if (!n)
+        strcpy(to, "worker");
+}
+
+/* The name of the key, or of one of several workers with that key: "desk" may call them "desk-1".
+ * Made unique with -2, -3 … */
+static void registry_make_name(const struct registry *r, const struct wire_identity *from,
+                               const char *wanted, char to[64])
 {
     char base[56];
-    size_t n = 0;
-    for (const char *p = wanted; *p && n < sizeof base - 1; p++)
-        base[n++] = *p > ' ' && *p < 127 ? *p : '_';
-    base[n] = '\0';
-    snprintf(to, 64, "%s", n ? base : "worker");
+    registry_clean_name(wanted, base);
+    if (r->trust) {
+        const char *enrolled = allow_list_worker(&r->trust->list, from->key)->name;
+        const size_t n = strlen(enrolled);
+        if (strncmp(base, enrolled, n) != 0 || base[n] != '-')
+            snprintf(base, sizeof base, "%s", enrolled);
+    }
+    snprintf(to, 64, "%s", base);
     for (int i = 2; registry_named(r, to); i++)
-        snprintf(to, 64, "%s-%d", n ? base : "worker", i);
+        snprintf(to, 64, "%s-%d", base, i);
 }
 
 static void registry_welcome(struct registry *r, const struct worker_entry *w)
@@ -201,6 +219,19 @@ static const char *registry_judge(const struct registry *r, const Paceline__Hell
     return text;
 }
 
+/* A worker that was started again before its end was noticed keeps its name: it has missed some
+ * beats, unlike another one on the same machine. */
+static struct worker_entry *
+registry_find_namesake(const struct registry *r, const struct wire_identity *from, const char *name)
+{
+    for (struct worker_entry *w = r->workers; r->trust && w; w = w->next)
+        if (keys_are_equal(w->key, from->key) &&
+            strncmp(w->asked, name, sizeof w->asked - 1) == 0 &&
+            clock_now_ms() - w->last_heard_ms > 3 * HEARTBEAT_MS)
+            return w;
+    return NULL;
+}
+
 static void registry_on_hello(struct registry *r, const struct wire_identity *from,
                               const Paceline__Hello *h)
 {
@@ -210,6 +241,8 @@ static void registry_on_hello(struct registry *r, const struct wire_identity *fr
         registry_welcome(r, known); /* it missed ours */
         return;
     }
+    if (!known)
+        known = registry_find_namesake(r, from, h->name);
     if (known)
         registry_remove(r, known, "was restarted");
     char text[256], clean[256];
@@ -225,7 +258,9 @@ static void registry_on_hello(struct registry *r, const struct wire_identity *fr
     }
     w->identity = *from;
     w->incarnation = h->incarnation;
-    registry_make_name(r, h->name, w->name);
+    registry_make_name(r, from, h->name, w->name);
+    snprintf(w->asked, sizeof w->asked, "%s", h->name);
+    memcpy(w->key, from->key, sizeof w->key);
     registry_copy(w->isa, sizeof w->isa, h->isa);
     snprintf(w->address, sizeof w->address, "%s", h->data_endpoint);
     w->threads = (int)h->threads;
@@ -319,9 +354,52 @@ static void registry_tell_unknown(struct registry *r, const struct wire_identity
     wire_send_control(r->socket, from, &c, NULL);
 }
 
+static void registry_on_enroll(struct registry *r, const struct wire_identity *from,
+                               const Paceline__Enroll *e)
+{
+    char name[56];
+    registry_clean_name(e->name, name);
+    const char *enrolled = e->public_key.len == KEYS_BYTES
+                               ? trust_enroll(r->trust, from->key, e->public_key.data, name)
+                               : NULL;
+    if (!enrolled)
+        return;
+    Paceline__Enrolled answer = PACELINE__ENROLLED__INIT;
+    answer.name = (char *)enrolled;
+    Paceline__Control c = PACELINE__CONTROL__INIT;
+    c.body_case = PACELINE__CONTROL__BODY_ENROLLED;
+    c.enrolled = &answer;
+    wire_send_control(r->socket, from, &c, NULL);
+}
+
+/* With keys: whether the sender may say this. Others get no answer. */
+static bool registry_admits(struct registry *r, const struct wire_identity *from,
+                            const Paceline__Control *c)
+{
+    if (!from->has_key)
+        return false;
+    if (c->body_case == PACELINE__CONTROL__BODY_ENROLL) {
+        registry_on_enroll(r, from, c->enroll);
+        return false;
+    }
+    const struct worker_entry *w = registry_find(r, from);
+    return trust_knows(r->trust, from->key) && (!w || keys_are_equal(w->key, from->key));
+}
+
+void registry_review_trust(struct registry *r)
+{
+    for (struct worker_entry *w = r->workers, *next; w; w = next) {
+        next = w->next;
+        if (!trust_knows(r->trust, w->key))
+            registry_remove(r, w, "was revoked");
+    }
+}
+
 static void registry_on_message(struct registry *r, const struct wire_identity *from,
                                 const Paceline__Control *c)
 {
+    if (r->trust && !registry_admits(r, from, c))
+        return;
     if (c->body_case == PACELINE__CONTROL__BODY_HELLO) {
         registry_on_hello(r, from, c->hello);
         return;

@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "coordinator/clock_offset.h"
+#include "coordinator/trust.h"
 #include "proto/wire.h"
 
 #include <stdbool.h>
@@ -16,6 +17,8 @@ struct worker_entry {
     struct wire_identity identity;
     uint64_t incarnation;
     char name[64], isa[16], address[128]; /* address: its data endpoint */
+    char asked[64];                       /* the name that it gave */
+    unsigned char key[KEYS_BYTES];        /* public; where links are encrypted */
     int threads;
     int64_t memory_bytes; /* offered */
     int64_t last_heard_ms;
@@ -47,6 +50,7 @@ struct worker_entry {
 struct registry {
     void *socket;                 /* ROUTER */
     void *monitor;                /* its connections that end */
+    struct trust *trust;          /* borrowed; NULL: plain links */
     struct worker_entry *workers; /* in the order of joining */
     int n_workers;
     int64_t silence_ms;   /* after so much of it a worker is taken for lost */
@@ -64,13 +68,16 @@ struct registry {
     struct err next_failure;
 };
 
-int registry_open(struct registry *r, void *zmq, const char *host, int port, int *ret_port,
-                  struct err *err);
+/* trust: borrowed; NULL: plain, anybody may join. */
+int registry_open(struct registry *r, void *zmq, const char *host, int port, struct trust *trust,
+                  int *ret_port, struct err *err);
 void registry_close(struct registry *r);
 /* Takes at most 64 messages, never waits. */
 void registry_receive(struct registry *r);
 /* Heartbeats to all, and farewell to those not heard for too long. Call a few times a second. */
 void registry_keep_time(struct registry *r);
+/* The list of keys has changed: who is not on it any more is gone. */
+void registry_review_trust(struct registry *r);
 void registry_send(struct registry *r, const struct worker_entry *w,
                    Paceline__Control__BodyCase kind, void *body);
 struct worker_entry *registry_stage(const struct registry *r, int stage);

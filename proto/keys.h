@@ -6,9 +6,10 @@
 
 #include <stdbool.h>
 
-#define KEYS_BYTES      32
-#define KEYS_TEXT_BYTES 44 /* base64url without padding, and a NUL: safe in a shell and in a line  \
-                            */
+#define KEYS_BYTES 32
+#define KEYS_TEXT_BYTES                                                                            \
+    44 /* base64url without padding, and a NUL: safe in a shell and in a line                      \
+        */
 
 struct key_pair {
     unsigned char public_key[KEYS_BYTES];

@@ -124,6 +124,12 @@ int wire_ended_connection(void *monitor)
     return size == sizeof event ? (int)fd : -1;
 }
 
+bool wire_key_of(zmq_msg_t *message, unsigned char ret_key[KEYS_BYTES])
+{
+    const char *user = zmq_msg_gets(message, "User-Id"); /* as zap.c answered */
+    return user && keys_parse(user, strlen(user), ret_key);
+}
+
 int wire_frame(zmq_msg_t *ret_frame, const void *bytes, size_t size, struct err *err)
 {
     if (zmq_msg_init_size(ret_frame, size) != 0)
@@ -188,6 +194,8 @@ int wire_receive_control(void *socket, struct wire_identity *ret_from,
     }
     bool alone = !zmq_msg_more(&body);
     size_t size = zmq_msg_size(&body);
+    if (ret_from)
+        ret_from->has_key = wire_key_of(&body, ret_from->key);
     Paceline__Control *c = NULL;
     if (alone && size <= WIRE_MAX_ENVELOPE)
         c = paceline__control__unpack(NULL, size, zmq_msg_data(&body));

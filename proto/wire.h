@@ -18,7 +18,15 @@ struct wire_identity { /* of a DEALER, as the ROUTER sees it */
     unsigned char bytes[WIRE_MAX_IDENTITY];
     size_t size;
     int fd; /* of the connection that the message came by; -1: unknown */
+    bool has_key; /* of a received message: its sender has proved to have this key */
+    unsigned char key[KEYS_BYTES];
 };
+
+/* ZAP domains: what a bound socket is for. */
+#define WIRE_CONTROL "control" /* a coordinator's: workers, and who has an invite */
+#define WIRE_RESULTS "results" /* a coordinator's: workers */
+#define WIRE_STEPS   "steps"   /* a worker's: its neighbour upstream */
+#define WIRE_CONTENT "content" /* parts of models: coordinator and workers */
 
 /* CURVE: the peer that binds proves to have its key, and both encrypt. Borrowed for the call. */
 struct wire_security {
@@ -41,6 +49,9 @@ int wire_bind(void *socket, const char *host, int port, int *ret_port, struct er
 int wire_monitor(void **ret_monitor, void *socket, void *context, struct err *err);
 /* A connection that has ended since: its fd; -1: none. Never waits. */
 int wire_ended_connection(void *monitor);
+/* The key that the sender of a received message has proved to have. false: none, it came over a
+ * plain socket. */
+bool wire_key_of(zmq_msg_t *message, unsigned char ret_key[KEYS_BYTES]);
 
 /* One control message. `to` is NULL on a DEALER. A peer that is gone is not an error: its loss is
  * noticed by its silence. */

@@ -5,6 +5,9 @@
 #include "base/version.h"
 #include "proto/wire.h"
 #include "worker/duty.h"
+#include "worker/worker_door.h"
+#include "worker/worker_finder.h"
+#include "worker/worker_join.h"
 #include "worker/worker_runner.h"
 
 #include <errno.h>
@@ -26,10 +29,13 @@
 #define OWNER_MOST_MS   1000  /* whoever comes to their own machine waits for nobody */
 
 struct worker {
-    const struct worker_settings *settings;
+    struct worker_settings *settings;
+    struct worker_finder *finder;
+    bool has_moved; /* the coordinator has another address: all begins anew */
     const struct kernels *kernels;
     const struct placement *placement;
     void *zmq, *control;
+    struct worker_door door; /* where links are encrypted */
     int signals;
     struct worker_runner *runner;
     char models[4096];
@@ -172,10 +178,22 @@ static int worker_on_load(struct worker *w, Paceline__Control **c, struct err *e
     log_info("epoch %" PRIu64 ": stage %u of %u, layers %u to %u of %s", load->epoch,
              load->stage + 1, load->n_stages, load->first_layer, load->end_layer - 1,
              load->model_file);
-    int rc = worker_runner_load(w->runner, *c, err);
+    int rc = w->settings->is_encrypted ? worker_door_on_load(&w->door, load, err) : 0;
+    if (rc == 0)
+        rc = worker_runner_load(w->runner, *c, err);
     if (rc == 0)
         *c = NULL; /* the runner's now */
     return rc;
+}
+
+/* A beacon was right: the next start goes there at once. */
+static void worker_keep_address(struct worker *w)
+{
+    struct err err = {0};
+    if (w->settings->is_hearsay && w->settings->is_encrypted &&
+        worker_join_keep_address(w->settings, &err) != 0)
+        log_warning("%s", err.text);
+    w->settings->is_hearsay = false;
 }
 
 static int worker_on_message(struct worker *w, Paceline__Control **c, struct err *err)
@@ -193,6 +211,7 @@ static int worker_on_message(struct worker *w, Paceline__Control **c, struct err
                      w->kernels->isa_name);
         w->welcome = true;
         w->released = false;
+        worker_keep_address(w);
         w->heartbeat_ms = (*c)->welcome->heartbeat_ms >= 10 && (*c)->welcome->heartbeat_ms < 60000
                               ? (int)(*c)->welcome->heartbeat_ms
                               : 250;
@@ -257,12 +276,30 @@ static void worker_keep_time(struct worker *w)
         worker_say_hello(w);
     if (!w->welcome && now - w->last_reminder_ms >= REMIND_EVERY_MS) {
         if (w->last_reminder_ms)
-            log_info("still waiting for a coordinator at %s:%d: is it running?",
-                     w->settings->coordinator_host, w->settings->coordinator_port);
+            log_info("still waiting for a coordinator at %s:%d: is it running, and %s?",
+                     w->settings->coordinator_host, w->settings->coordinator_port,
+                     w->settings->is_encrypted ? "is this worker still on its list"
+                                               : "are its links plain, as here");
         w->last_reminder_ms = now;
     }
     if (w->welcome && now - w->last_beat_ms >= w->heartbeat_ms)
         worker_beat(w, NULL, 0);
+}
+
+/* After some seconds without a coordinator where it should be, beacons count. */
+static void worker_look_around(struct worker *w)
+{
+    struct worker_settings *s = w->settings;
+    char host[BEACON_HOST];
+    int port;
+    if (w->welcome || w->is_resting || clock_now_ms() - w->last_heard_ms < SILENCE_MS ||
+        !worker_finder_look(w->finder, s, host, &port))
+        return;
+    log_info("a beacon says that the coordinator is at %s:%d", host, port);
+    snprintf(s->coordinator_host, sizeof s->coordinator_host, "%s", host);
+    s->coordinator_port = port;
+    s->is_hearsay = true;
+    w->has_moved = true;
 }
 
 static void worker_read_signals(struct worker *w)
@@ -326,15 +363,21 @@ static int worker_loop(struct worker *w, struct err *err)
 {
     zmq_pollitem_t items[] = {{.socket = w->control, .events = ZMQ_POLLIN},
                               {.socket = worker_runner_socket(w->runner), .events = ZMQ_POLLIN},
-                              {.fd = w->signals, .events = ZMQ_POLLIN}};
-    while (!w->stopping || !worker_may_leave(w)) {
+                              {.fd = w->signals, .events = ZMQ_POLLIN},
+                              {.socket = w->door.zap.socket, .events = ZMQ_POLLIN}};
+    const bool has_door = w->door.zap.socket != NULL;
+    w->last_heard_ms = clock_now_ms();
+    while ((!w->stopping || !worker_may_leave(w)) && !w->has_moved) {
         int rc = worker_heed_duty(w, err);
         if (rc != 0)
             return rc;
         worker_keep_time(w);
-        if (zmq_poll(items, 3, 50) < 0 && errno != EINTR)
+        worker_look_around(w);
+        if (zmq_poll(items, has_door ? 4 : 3, 50) < 0 && errno != EINTR)
             return err_set(err, ERR_INTERNAL, "zmq_poll: %s", zmq_strerror(errno));
         worker_read_signals(w);
+        if (has_door)
+            worker_door_serve(&w->door);
         struct worker_news news;
         while (worker_runner_next_news(w->runner, &news))
             worker_on_news(w, &news);
@@ -342,6 +385,8 @@ static int worker_loop(struct worker *w, struct err *err)
         if (rc != 0)
             return rc;
     }
+    if (w->has_moved)
+        return 0;
     log_info("leaving");
     worker_say_leave(w, "stopped");
     return 0;
@@ -395,6 +440,7 @@ static int worker_open_runner(struct worker *w, struct err *err)
                                       .memory_bytes = s->memory_bytes,
                                       .models_dir = w->models,
                                       .coordinator_host = s->coordinator_host,
+                                      .own = s->is_encrypted ? &s->own : NULL,
                                       .data_host = s->data ? s->data_host : facing,
                                       .data_port = s->data_port};
     rc = worker_runner_start(&w->runner, &spec, err);
@@ -429,7 +475,11 @@ static int worker_open(struct worker *w, struct err *err)
     w->zmq = zmq_ctx_new();
     if (!w->zmq)
         return err_set(err, ERR_MEMORY, "no ZeroMQ context");
-    int rc = wire_socket(&w->control, w->zmq, ZMQ_DEALER, NULL, err);
+    const struct worker_settings *s = w->settings;
+    const struct wire_security security = {.own = &s->own, .server_key = s->coordinator_key};
+    int rc = s->is_encrypted ? worker_door_open(&w->door, w->zmq, s->coordinator_key, err) : 0;
+    if (rc == 0)
+        rc = wire_socket(&w->control, w->zmq, ZMQ_DEALER, s->is_encrypted ? &security : NULL, err);
     if (rc != 0)
         return rc;
     /* A name of its own, so that a reconnected socket is still the same worker. */
@@ -437,9 +487,9 @@ static int worker_open(struct worker *w, struct err *err)
     memcpy(identity + 1, &w->incarnation, sizeof w->incarnation);
     zmq_setsockopt(w->control, ZMQ_ROUTING_ID, identity, sizeof identity);
     char endpoint[320];
-    bool bare = strchr(w->settings->coordinator_host, ':') != NULL;
-    snprintf(endpoint, sizeof endpoint, "tcp://%s%s%s:%d", bare ? "[" : "",
-             w->settings->coordinator_host, bare ? "]" : "", w->settings->coordinator_port);
+    bool bare = strchr(s->coordinator_host, ':') != NULL;
+    snprintf(endpoint, sizeof endpoint, "tcp://%s%s%s:%d", bare ? "[" : "", s->coordinator_host,
+             bare ? "]" : "", s->coordinator_port);
     const int linger_ms = 500; /* so that a Leave gets out */
     const int high_water = 64; /* so that a night without coordinator does not end in a flood */
     zmq_setsockopt(w->control, ZMQ_LINGER, &linger_ms, sizeof linger_ms);
@@ -476,10 +526,12 @@ static void worker_end_signals(struct worker *w)
     w->signals = -1;
 }
 
-int worker_run(const struct worker_settings *settings, const struct kernels *kernels,
-               const struct placement *placement, struct err *err)
+static int worker_run_at(struct worker_settings *settings, const struct kernels *kernels,
+                         const struct placement *placement, struct worker_finder *finder,
+                         bool *ret_has_moved, struct err *err)
 {
     struct worker w = {.settings = settings,
+                       .finder = finder,
                        .kernels = kernels,
                        .placement = placement,
                        .signals = -1,
@@ -495,7 +547,23 @@ int worker_run(const struct worker_settings *settings, const struct kernels *ker
     worker_runner_stop(w.runner);
     if (w.control)
         zmq_close(w.control);
+    worker_door_close(&w.door);
     if (w.zmq)
         zmq_ctx_term(w.zmq);
+    *ret_has_moved = w.has_moved;
+    return rc;
+}
+
+int worker_run(struct worker_settings *settings, const struct kernels *kernels,
+               const struct placement *placement, struct err *err)
+{
+    struct worker_finder finder = {0};
+    bool has_moved = true;
+    int rc = 0;
+    worker_finder_open(&finder, settings);
+    while (rc == 0 && has_moved) {
+        rc = worker_run_at(settings, kernels, placement, &finder, &has_moved, err);
+    }
+    worker_finder_close(&finder);
     return rc;
 }

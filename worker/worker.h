@@ -7,9 +7,10 @@
 #include "worker/placement.h"
 #include "worker/worker_settings.h"
 
-/* placement: as the compute threads take it; NULL: they run anywhere.
+/* settings: after worker_join(); a coordinator that moved is followed, and its address kept there.
+ * placement: as the compute threads take it; NULL: they run anywhere.
  * Runs until SIGTERM or SIGINT (0), or until the coordinator refuses it (ERR_NETWORK). */
-int worker_run(const struct worker_settings *settings, const struct kernels *kernels,
+int worker_run(struct worker_settings *settings, const struct kernels *kernels,
                const struct placement *placement, struct err *err);
 
 #endif

@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "worker/placement.h"
 #include "worker/worker.h"
+#include "worker/worker_join.h"
 #include "worker/worker_numa.h"
 #include "worker/worker_settings.h"
 
@@ -72,7 +73,8 @@ int main(int argc, char **argv)
         log_setup("paceline-worker", settings.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
                   settings.log_json);
         bool is_parent = false;
-        if (settings.numa)
+        rc = worker_join(&settings, &err);
+        if (rc == 0 && settings.numa)
             rc = worker_numa(&settings, &is_parent, &err);
         if (rc == 0 && !is_parent)
             rc = main_run(&settings, argv, &err);

@@ -130,7 +130,9 @@ static int runner_connect_next(struct worker_runner *r, struct assignment *a, st
                  r->spec.coordinator_host, bare ? "]" : "", next + strlen(any));
     else
         snprintf(endpoint, sizeof endpoint, "%s", next);
-    int rc = wire_socket(&a->data_out, r->spec.zmq, ZMQ_PUSH, NULL, err);
+    const struct wire_security security = {.own = r->spec.own,
+                                           .server_key = a->load->next_key.data};
+    int rc = wire_socket(&a->data_out, r->spec.zmq, ZMQ_PUSH, r->spec.own ? &security : NULL, err);
     if (rc == 0 && zmq_connect(a->data_out, endpoint) != 0)
         rc = err_set(err, ERR_NETWORK, "the next stage's address %s: %s", endpoint,
                      zmq_strerror(errno));
@@ -260,6 +262,20 @@ static int runner_follow(struct worker_runner *r, struct step_message *m, zmq_ms
     return rc;
 }
 
+/* With keys: whether the step comes from whom its plan names. */
+static bool runner_is_from_upstream(const struct worker_runner *r, const struct assignment *a,
+                                    const unsigned char *key)
+{
+    return !r->spec.own || (key && keys_are_equal(key, a->load->upstream_key.data));
+}
+
+static struct assignment *runner_assignment(const struct worker_runner *r, uint64_t epoch)
+{
+    if (r->next && epoch == r->next->load->epoch)
+        return r->next;
+    return r->now && epoch == r->now->load->epoch ? r->now : NULL;
+}
+
 static void runner_receive_step(struct worker_runner *r)
 {
     struct err err = {0};
@@ -271,16 +287,20 @@ static void runner_receive_step(struct worker_runner *r)
         log_warning("data plane: %s", err.text);
         return;
     }
+    unsigned char key[KEYS_BYTES];
+    const bool has_key = wire_key_of(&envelope, key);
     struct step_message m;
     rc = step_message_unpack(&m, zmq_msg_data(&envelope), zmq_msg_size(&envelope), &err);
     zmq_msg_close(&envelope);
     if (rc != 0) {
         log_warning("data plane: %s", err.text);
     } else {
-        if (r->next && m.batch.epoch == r->next->load->epoch)
-            runner_advance(r);
         /* Steps of an epoch that is over, or not begun here, are nobody's. */
-        if (r->now && m.batch.epoch == r->now->load->epoch && r->next_step) {
+        const struct assignment *a = runner_assignment(r, m.batch.epoch);
+        const bool is_ours = a && runner_is_from_upstream(r, a, has_key ? key : NULL);
+        if (is_ours && a == r->next)
+            runner_advance(r);
+        if (is_ours && r->next_step) {
             rc = runner_follow(r, &m, &frame, &err);
             if (rc != 0)
                 runner_fail(r, r->now->load, &err);
@@ -437,7 +457,8 @@ static int runner_open_sockets(struct worker_runner *r, struct err *err)
 {
     snprintf(r->commands_endpoint, sizeof r->commands_endpoint, "inproc://commands-%p", (void *)r);
     snprintf(r->news_endpoint, sizeof r->news_endpoint, "inproc://news-%p", (void *)r);
-    int rc = wire_socket(&r->data_in, r->spec.zmq, ZMQ_PULL, NULL, err);
+    const struct wire_security security = {.own = r->spec.own, .domain = WIRE_STEPS};
+    int rc = wire_socket(&r->data_in, r->spec.zmq, ZMQ_PULL, r->spec.own ? &security : NULL, err);
     if (rc == 0)
         rc = wire_bind(r->data_in, r->spec.data_host, r->spec.data_port, &r->data_port, err);
     if (rc == 0)

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "kernels/kernels.h"
 #include "proto/cluster.pb-c.h"
+#include "proto/keys.h"
 #include "worker/placement.h"
 
 #include <stdint.h>
@@ -23,6 +24,7 @@ struct worker_runner_spec {
     int64_t memory_bytes;
     const char *models_dir;       /* or NULL */
     const char *coordinator_host; /* stands in for "*" in the endpoints of a Load */
+    const struct key_pair *own;   /* borrowed; NULL: plain links */
     const char *data_host;        /* to listen on */
     int data_port;                /* 0: any */
 };

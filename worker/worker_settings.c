@@ -1,5 +1,7 @@
 #include "worker/worker_settings.h"
 
+#include "proto/beacon.h"
+#include "proto/invite.h"
 #include "worker/hours.h"
 
 #include <stdio.h>
@@ -16,14 +18,28 @@ static int worker_check_hours(const char *text, struct err *err)
     return hours_read(&hours, text, err);
 }
 
+static const char *const worker_encryption[] = {"auto", "on", "off", NULL};
+
+static int worker_check_join(const char *text, struct err *err)
+{
+    struct invite ignored;
+    return text[0] ? invite_parse(text, &ignored, err) : 0;
+}
+
 static const struct conf_option worker_options[] = {
     {.name = "coordinator",
      .type = CONF_STRING,
      .offset = FIELD(coordinator),
      .check = conf_check_endpoint,
      .value = "HOST:PORT",
-     .initial = "127.0.0.1:7470",
-     .help = "cluster address of the coordinator to join"},
+     .help = "cluster address of the coordinator (default: the one that it has enrolled at, else "
+             "127.0.0.1:7470)"},
+    {.name = "join",
+     .type = CONF_STRING,
+     .offset = FIELD(join),
+     .check = worker_check_join,
+     .value = "LINE",
+     .help = "enroll with a line of \"paceline invite\"; needed once"},
     {.name = "data",
      .type = CONF_STRING,
      .offset = FIELD(data),
@@ -121,6 +137,39 @@ static const struct conf_option worker_options[] = {
      .value = "COMMAND",
      .help = "policy idle: a command that is asked too, four times a second; exit status 0 means "
              "away"},
+    {.name = "encryption",
+     .type = CONF_CHOICE,
+     .offset = FIELD(encryption_choice),
+     .value = "auto|on|off",
+     .initial = "auto",
+     .choices = worker_encryption,
+     .help = "keys for all links; auto: to the coordinator that it has enrolled at, and always "
+             "beyond this machine"},
+    {.name = "trust",
+     .type = CONF_STRING,
+     .offset = FIELD(trust),
+     .value = "DIR",
+     .help = "folder of keys (default: $PACELINE_HOME/trust)"},
+    {.name = "beacon",
+     .type = CONF_FLAG,
+     .offset = FIELD(beacon),
+     .initial = "true",
+     .help = "find a coordinator that is not named on the local network (default)"},
+    {.name = "cluster-name",
+     .type = CONF_STRING,
+     .offset = FIELD(cluster_name),
+     .check = beacon_check_name,
+     .value = "NAME",
+     .initial = "paceline",
+     .help = "tells clusters on one network apart"},
+    {.name = "beacon-port",
+     .type = CONF_INT,
+     .offset = FIELD(beacon_port),
+     .value = "PORT",
+     .initial = "7470",
+     .min = 1,
+     .max = 65535,
+     .help = "UDP port of beacons"},
     {.name = "insecure",
      .type = CONF_FLAG,
      .offset = FIELD(insecure),
@@ -140,7 +189,8 @@ const struct conf_program worker_program = {
     .name = "paceline-worker",
     .synopsis = "[OPTION...]",
     .summary = "Holds a range of a model's layers and computes them for a coordinator. It needs no "
-               "other setting than the coordinator's address: layers and model are given to it.",
+               "other setting than an invite, once, or the coordinator's address: layers and model "
+               "are given to it.",
     .epilogue = "Exit status: 0 stopped in order, 1 usage, 2 configuration, 3 model refused, "
                 "4 network, 5 out of memory.\n"
                 "PACELINE_ISA=scalar|avx2|avxvnni|avx512|amx|neon narrows the instruction set.",
@@ -172,14 +222,11 @@ bool worker_settings_is_wildcard(const char *host)
 
 static int worker_settings_check(struct worker_settings *s, struct err *err)
 {
-    if (conf_endpoint(s->coordinator, s->coordinator_host, &s->coordinator_port, err) != 0)
+    if (s->coordinator &&
+        conf_endpoint(s->coordinator, s->coordinator_host, &s->coordinator_port, err) != 0)
         return err_prefix(err, "coordinator");
-    bool local = conf_host_is_loopback(s->coordinator_host);
-    if (s->data) {
-        if (conf_endpoint(s->data, s->data_host, &s->data_port, err) != 0)
-            return err_prefix(err, "data");
-        local = local && conf_host_is_loopback(s->data_host);
-    }
+    if (s->data && conf_endpoint(s->data, s->data_host, &s->data_port, err) != 0)
+        return err_prefix(err, "data");
     if (s->advertise &&
         conf_endpoint(s->advertise, s->advertise_host, &s->advertise_port, err) != 0)
         return err_prefix(err, "advertise");
@@ -187,10 +234,6 @@ static int worker_settings_check(struct worker_settings *s, struct err *err)
         return err_set(err, ERR_CONFIG,
                        "advertise: '%s' is no address that another worker can connect to: name one",
                        s->advertise);
-    if (!local && !s->insecure)
-        return err_set(err, ERR_CONFIG,
-                       "connections beyond this machine are neither encrypted nor authenticated: "
-                       "set insecure = true (--insecure) if the network is trusted");
     if (!s->memory_bytes)
         s->memory_bytes = worker_available_memory() / 100 * s->memory_share;
     if (s->numa && s->policy_choice == WORKER_IDLE)

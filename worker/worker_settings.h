@@ -3,11 +3,19 @@
 #define PACELINE_WORKER_WORKER_SETTINGS_H
 
 #include "base/conf.h"
+#include "proto/keys.h"
+
+enum { WORKER_ENCRYPTION_AUTO, WORKER_ENCRYPTION_ON, WORKER_ENCRYPTION_OFF };
 
 enum worker_policy { WORKER_ALWAYS, WORKER_IDLE };
 
 struct worker_settings {
-    char *coordinator;    /* HOST:PORT */
+    char *coordinator;   /* HOST:PORT, or NULL: where it is enrolled, else on this machine */
+    char *join;          /* a line of `paceline invite`, or NULL */
+    char *trust;         /* folder of keys, or NULL */
+    char *cluster_name;  /* of beacons to believe */
+    int64_t beacon_port; /* UDP */
+    int encryption_choice;
     char *data;           /* HOST:PORT to listen on for the neighbour upstream, or NULL */
     char *advertise;      /* HOST:PORT, or NULL: where data listens */
     char *name;           /* NULL: the host's */
@@ -23,6 +31,7 @@ struct worker_settings {
     char *idle_probe; /* command, or NULL */
     bool pin;         /* bind threads to cores */
     bool numa;        /* one worker for each NUMA node */
+    bool beacon;      /* find the coordinator by it */
     bool insecure;
     bool verbose;
     bool log_json;
@@ -35,6 +44,12 @@ struct worker_settings {
     int data_port;
     char advertise_host[256];
     int advertise_port; /* 0: data's */
+
+    /* derived by worker_join(), and the address of a coordinator that is not named */
+    bool is_encrypted;
+    bool is_hearsay; /* a beacon named the address, and nobody has answered there yet */
+    struct key_pair own;
+    unsigned char coordinator_key[KEYS_BYTES];
 };
 
 extern const struct conf_program worker_program;

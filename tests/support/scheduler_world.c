@@ -43,11 +43,12 @@ void world_open(struct world *w, uint64_t seed, int n_stages, struct scheduler_s
                                       .kv_blocks = (uint32_t)spec.kv_blocks,
                                       .vocabulary = VOCABULARY};
     assert_int_equal(scheduler_init(&w->scheduler, &spec, &err), 0);
-    assert_int_equal(pipeline_open(&w->pipeline, w->zmq, "127.0.0.1", 0, &err), 0);
+    assert_int_equal(pipeline_open(&w->pipeline, w->zmq, "127.0.0.1", 0, NULL, &err), 0);
     assert_int_equal(zmq_bind(w->pipeline.results, "inproc://results"), 0);
     fake_stage_open(&w->stage, w->zmq, &w->limits, "inproc://stage");
     fake_stage_connect(&w->stage, w->zmq, "inproc://results");
-    assert_int_equal(pipeline_connect(&w->pipeline, w->epoch, n_stages, "inproc://stage", &err), 0);
+    assert_int_equal(
+        pipeline_connect(&w->pipeline, w->epoch, n_stages, "inproc://stage", NULL, &err), 0);
 }
 
 void world_close(struct world *w)
@@ -274,7 +275,7 @@ void world_renew(struct world *w)
     struct err err = {0};
     fake_stage_receive(&w->stage);
     assert_int_equal(
-        pipeline_connect(&w->pipeline, ++w->epoch, w->n_stages, "inproc://stage", &err), 0);
+        pipeline_connect(&w->pipeline, ++w->epoch, w->n_stages, "inproc://stage", NULL, &err), 0);
     while (world_any(w, 2) &&
            fake_stage_answer(&w->stage)) /* late results of the old plan: nobody's */
         world_take(w);

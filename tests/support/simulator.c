@@ -39,11 +39,11 @@ void simulator_open(struct simulator *s, int n_stages, const struct simulated_st
                                   .kv_blocks = (uint32_t)blocks,
                                   .vocabulary = VOCABULARY};
     assert_int_equal(scheduler_init(&s->scheduler, &spec, &err), 0);
-    assert_int_equal(pipeline_open(&s->pipeline, s->zmq, "127.0.0.1", 0, &err), 0);
+    assert_int_equal(pipeline_open(&s->pipeline, s->zmq, "127.0.0.1", 0, NULL, &err), 0);
     assert_int_equal(zmq_bind(s->pipeline.results, "inproc://results"), 0);
     fake_stage_open(&s->fake, s->zmq, &limits, "inproc://stage");
     fake_stage_connect(&s->fake, s->zmq, "inproc://results");
-    assert_int_equal(pipeline_connect(&s->pipeline, 1, n_stages, "inproc://stage", &err), 0);
+    assert_int_equal(pipeline_connect(&s->pipeline, 1, n_stages, "inproc://stage", NULL, &err), 0);
 }
 
 void simulator_close(struct simulator *s)

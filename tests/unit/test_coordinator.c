@@ -175,8 +175,8 @@ static int world_turn(struct world *w, struct err *err)
 {
     int rc = coordinator_run(w->coordinator, err);
     worker_run(w);
-    void *control, *results;
-    coordinator_sockets(w->coordinator, &control, &results);
+    void *control, *results, *door;
+    coordinator_sockets(w->coordinator, &control, &results, &door);
     zmq_pollitem_t items[] = {{.socket = control, .events = ZMQ_POLLIN},
                               {.socket = results, .events = ZMQ_POLLIN},
                               {.socket = w->worker.control, .events = ZMQ_POLLIN},

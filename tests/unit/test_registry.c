@@ -25,7 +25,7 @@ static int desk_open(void **state)
     static struct desk d;
     struct err err;
     d = (struct desk){.zmq = zmq_ctx_new()};
-    if (registry_open(&d.registry, d.zmq, "127.0.0.1", 0, &d.port, &err) != 0)
+    if (registry_open(&d.registry, d.zmq, "127.0.0.1", 0, NULL, &d.port, &err) != 0)
         return -1;
     *state = &d;
     return 0;
