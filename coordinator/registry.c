@@ -155,6 +155,16 @@ static void registry_refuse(struct registry *r, const struct wire_identity *from
     wire_send_control(r->socket, from, &c, NULL);
 }
 
+/* Present under that name, or enrolled with another key. */
+static bool registry_name_is_taken(const struct registry *r, const struct wire_identity *from,
+                                   const char *name)
+{
+    if (registry_named(r, name))
+        return true;
+    const struct allow_worker *enrolled = r->trust ? allow_list_named(&r->trust->list, name) : NULL;
+    return enrolled && !keys_are_equal(enrolled->key, from->key);
+}
+
 /* Printable and bounded, whatever a peer sent. */
 static void registry_clean_name(const char *wanted, char to[56])
 {
@@ -176,11 +186,12 @@ static void registry_make_name(const struct registry *r, const struct wire_ident
     if (r->trust) {
         const char *enrolled = allow_list_worker(&r->trust->list, from->key)->name;
         const size_t n = strlen(enrolled);
-        if (strncmp(base, enrolled, n) != 0 || base[n] != '-')
+        if (strncmp(base, enrolled, n) != 0 || base[n] != '-' ||
+            allow_list_named(&r->trust->list, base))
             snprintf(base, sizeof base, "%s", enrolled);
     }
     snprintf(to, 64, "%s", base);
-    for (int i = 2; registry_named(r, to); i++)
+    for (int i = 2; registry_name_is_taken(r, from, to); i++)
         snprintf(to, 64, "%s-%d", base, i);
 }
 

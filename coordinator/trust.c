@@ -6,7 +6,6 @@
 #include <string.h>
 
 #define LOOK_EVERY_MS      250
-#define LOOK_AT_MOST_MS    50 /* for a key that is not known yet: it may just have been invited */
 #define STRANGERS_EVERY_MS 60000
 
 static bool trust_look(struct trust *t)
@@ -24,19 +23,11 @@ bool trust_knows(const struct trust *t, const unsigned char key[KEYS_BYTES])
     return allow_list_worker(&t->list, key) != NULL;
 }
 
-static bool trust_is_welcome(const struct trust *t, const char *domain, const unsigned char *key)
-{
-    return trust_knows(t, key) || (strcmp(domain, WIRE_CONTROL) == 0 &&
-                                   allow_list_is_invited(&t->list, key, clock_unix_s()));
-}
-
 static bool trust_judge(void *context, const char *domain, const unsigned char key[KEYS_BYTES])
 {
-    struct trust *t = context;
-    if (trust_is_welcome(t, domain, key))
-        return true;
-    return clock_now_ms() - t->last_look_ms >= LOOK_AT_MOST_MS && trust_look(t) &&
-           trust_is_welcome(t, domain, key);
+    const struct trust *t = context;
+    return trust_knows(t, key) || (strcmp(domain, WIRE_CONTROL) == 0 &&
+                                   allow_list_is_invited(&t->list, key, clock_unix_s()));
 }
 
 int trust_open(struct trust *t, void *zmq, const char *folder, struct err *err)

@@ -169,6 +169,14 @@ const struct allow_worker *allow_list_worker(const struct allow_list *l,
     return NULL;
 }
 
+const struct allow_worker *allow_list_named(const struct allow_list *l, const char *name)
+{
+    for (size_t i = 0; i < l->n_workers; i++)
+        if (strcmp(l->workers[i].name, name) == 0)
+            return &l->workers[i];
+    return NULL;
+}
+
 static struct allow_invite *list_invite(const struct allow_list *l, const unsigned char *key)
 {
     for (size_t i = 0; i < l->n_invites; i++)
@@ -266,14 +274,6 @@ int allow_list_invite(struct allow_list *l, const unsigned char key[KEYS_BYTES],
     return rc;
 }
 
-static bool list_has_name(const struct allow_list *l, const char *name)
-{
-    for (size_t i = 0; i < l->n_workers; i++)
-        if (strcmp(l->workers[i].name, name) == 0)
-            return true;
-    return false;
-}
-
 static int list_add_worker(struct allow_list *l, const unsigned char *key, const char *name,
                            int64_t now_s, struct err *err)
 {
@@ -284,7 +284,7 @@ static int list_add_worker(struct allow_list *l, const unsigned char *key, const
     char base[ALLOW_LIST_NAME - 12];
     snprintf(base, sizeof base, "%s", name);
     snprintf(w.name, sizeof w.name, "%s", base);
-    for (int i = 2; list_has_name(l, w.name); i++)
+    for (int i = 2; allow_list_named(l, w.name); i++)
         snprintf(w.name, sizeof w.name, "%s-%d", base, i);
     memcpy(w.key, key, KEYS_BYTES);
     l->workers[l->n_workers++] = w;

@@ -51,6 +51,7 @@ int allow_list_refresh(struct allow_list *l, struct err *err);
 
 const struct allow_worker *allow_list_worker(const struct allow_list *l,
                                              const unsigned char key[KEYS_BYTES]);
+const struct allow_worker *allow_list_named(const struct allow_list *l, const char *name);
 bool allow_list_is_invited(const struct allow_list *l, const unsigned char key[KEYS_BYTES],
                            int64_t now_s);
 

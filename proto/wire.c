@@ -11,9 +11,12 @@
 static int wire_secure(void *socket, const struct wire_security *security, struct err *err)
 {
     const int is_server = !security->server_key, reconnect_ms = RECONNECT_MAX_MS;
+    const int handshake_ms = WIRE_HANDSHAKE_MS;
     int rc = zmq_setsockopt(socket, ZMQ_CURVE_PUBLICKEY, security->own->public_key, KEYS_BYTES);
     if (rc == 0)
         rc = zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, security->own->secret_key, KEYS_BYTES);
+    if (rc == 0)
+        rc = zmq_setsockopt(socket, ZMQ_HANDSHAKE_IVL, &handshake_ms, sizeof handshake_ms);
     if (is_server) {
         if (rc == 0)
             rc = zmq_setsockopt(socket, ZMQ_CURVE_SERVER, &is_server, sizeof is_server);

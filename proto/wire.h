@@ -13,6 +13,7 @@
 #define WIRE_MAX_ENVELOPE (2u << 20)  /* bytes of a Step, a StepResult or a Control */
 #define WIRE_MAX_FRAME    (64u << 20) /* bytes of activations or logits */
 #define WIRE_MAX_IDENTITY 64
+#define WIRE_HANDSHAKE_MS 3000 /* in which two peers with keys agree, or part */
 
 struct wire_identity { /* of a DEALER, as the ROUTER sees it */
     unsigned char bytes[WIRE_MAX_IDENTITY];

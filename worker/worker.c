@@ -376,14 +376,14 @@ static int worker_loop(struct worker *w, struct err *err)
         if (zmq_poll(items, has_door ? 4 : 3, 50) < 0 && errno != EINTR)
             return err_set(err, ERR_INTERNAL, "zmq_poll: %s", zmq_strerror(errno));
         worker_read_signals(w);
-        if (has_door)
-            worker_door_serve(&w->door);
         struct worker_news news;
         while (worker_runner_next_news(w->runner, &news))
             worker_on_news(w, &news);
         rc = worker_receive(w, err);
         if (rc != 0)
             return rc;
+        if (has_door) /* now that the newest plan is known */
+            worker_door_serve(&w->door);
     }
     if (w->has_moved)
         return 0;

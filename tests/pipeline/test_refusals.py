@@ -142,7 +142,8 @@ def test_beyond_loopback(home, tmp_path):
     assert code == 2 and "--api-key-file" in sentence and "127.0.0.1" in sentence
     code, sentence = coordinator(home, "--model", MODEL, "--http", "[::]:0")
     assert code == 2 and "--api-key-file" in sentence
-    code, sentence = coordinator(home, "--model", MODEL, "--cluster", "0.0.0.0:0")
+    code, sentence = coordinator(home, "--model", MODEL, "--cluster", "0.0.0.0:0",
+                                 "--encryption", "off")
     assert code == 2 and "insecure" in sentence
     code, _, err = run("paceline-worker", "--config", "/dev/null", "--coordinator",
                        "192.0.2.1:7470", home=home, limit_s=20)
