@@ -4,6 +4,7 @@
 #include "model/manifest.h"
 #include "proto/step_message.h"
 #include "proto/wire.h"
+#include "proto/zap.h"
 #include "worker/worker_runner.h"
 
 #include <setjmp.h>
@@ -27,13 +28,40 @@ struct bench {
     unsigned char config_digest[DIGEST_BYTES];
     uint32_t kv_blocks;
     bool beside; /* the next loads say so */
+    /* with keys */
+    bool is_guarded;
+    struct key_pair own, coordinator, stranger;
+    struct zap zap; /* lets everybody in: what is tested is what follows */
 };
+
+static bool bench_judge(void *context, const char *domain, const unsigned char key[KEYS_BYTES])
+{
+    return true;
+}
+
+static int bench_start(void **state, bool is_guarded);
 
 static int bench_open(void **state)
 {
+    return bench_start(state, false);
+}
+
+static int bench_open_guarded(void **state)
+{
+    return bench_start(state, true);
+}
+
+static int bench_start(void **state, bool is_guarded)
+{
     static struct bench b;
     struct err err;
-    b = (struct bench){.zmq = zmq_ctx_new(), .kv_blocks = 4};
+    b = (struct bench){.zmq = zmq_ctx_new(), .kv_blocks = 4, .is_guarded = is_guarded};
+    if (is_guarded && (keys_make(&b.own, &err) != 0 || keys_make(&b.coordinator, &err) != 0 ||
+                       keys_make(&b.stranger, &err) != 0 ||
+                       zap_open(&b.zap, b.zmq, bench_judge, NULL, &err) != 0))
+        return -1;
+    const struct wire_security results = {.own = &b.coordinator, .domain = WIRE_RESULTS};
+    const struct wire_security steps = {.own = &b.coordinator, .server_key = b.own.public_key};
     struct model_config config;
     if (kernels_select(&b.kernels, "scalar", &err) != 0 ||
         weight_file_open(&b.weights, MODEL, &err) != 0 ||
@@ -45,19 +73,20 @@ static int bench_open(void **state)
                                       .kernels = &b.kernels,
                                       .threads = 1,
                                       .coordinator_host = "127.0.0.1",
+                                      .own = is_guarded ? &b.own : NULL,
                                       .data_host = "127.0.0.1"};
     if (worker_runner_start(&b.runner, &spec, &err) != 0)
         return -1;
     /* A port that nobody listens on yet. */
     int port;
-    if (wire_socket(&b.results, b.zmq, ZMQ_PULL, NULL, &err) != 0 ||
+    if (wire_socket(&b.results, b.zmq, ZMQ_PULL, is_guarded ? &results : NULL, &err) != 0 ||
         wire_bind(b.results, "127.0.0.1", 0, &port, &err) != 0)
         return -1;
     snprintf(b.results_endpoint, sizeof b.results_endpoint, "tcp://127.0.0.1:%d", port);
     zmq_unbind(b.results, b.results_endpoint);
     char endpoint[64];
     snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%d", worker_runner_data_port(b.runner));
-    if (wire_socket(&b.steps, b.zmq, ZMQ_PUSH, NULL, &err) != 0 ||
+    if (wire_socket(&b.steps, b.zmq, ZMQ_PUSH, is_guarded ? &steps : NULL, &err) != 0 ||
         zmq_connect(b.steps, endpoint) != 0)
         return -1;
     *state = &b;
@@ -70,6 +99,7 @@ static int bench_close(void **state)
     worker_runner_stop(b->runner);
     zmq_close(b->steps);
     zmq_close(b->results);
+    zap_close(&b->zap);
     zmq_ctx_term(b->zmq);
     manifest_clear(&b->manifest);
     weight_file_close(b->weights);
@@ -92,6 +122,10 @@ static void bench_load(struct bench *b, uint64_t epoch, uint32_t end_layer)
     load.max_rows = 16;
     load.max_outputs = 4;
     load.next_endpoint = b->results_endpoint;
+    if (b->is_guarded) {
+        load.upstream_key = (ProtobufCBinaryData){KEYS_BYTES, b->coordinator.public_key};
+        load.next_key = load.upstream_key;
+    }
     load.config_sha256.data = b->config_digest;
     load.config_sha256.len = DIGEST_BYTES;
     size_t n = b->manifest.n_tensors;
@@ -188,6 +222,48 @@ static void bench_listen(struct bench *b)
             zmq_poll(NULL, 0, 10);
     }
     assert_int_equal(rc, 0);
+}
+
+/* true: a result came; the door is served meanwhile. */
+static bool guarded_answers(struct bench *b, int limit_ms)
+{
+    for (int i = 0; i < limit_ms / 10; i++) {
+        zmq_pollitem_t items[] = {{.socket = b->zap.socket, .events = ZMQ_POLLIN},
+                                  {.socket = b->results, .events = ZMQ_POLLIN}};
+        zmq_poll(items, 2, 10);
+        zap_serve(&b->zap);
+        zmq_msg_t envelope, frame;
+        struct err err;
+        if (wire_receive_data(b->results, &envelope, &frame, &err) != 1)
+            continue;
+        zmq_msg_close(&envelope);
+        zmq_msg_close(&frame);
+        return true;
+    }
+    return false;
+}
+
+/* Who is connected, and not the one whom the plan names, is not heard. */
+static void only_the_upstream_is_heard(void **state)
+{
+    struct bench *b = *state;
+    const struct wire_security security = {.own = &b->stranger, .server_key = b->own.public_key};
+    void *coordinator = b->steps;
+    char endpoint[64];
+    struct err err;
+    bench_load(b, 1, LAYERS);
+    expect_ready(b, 1);
+    bench_listen(b);
+    assert_int_equal(wire_socket(&b->steps, b->zmq, ZMQ_PUSH, &security, &err), 0);
+    snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%d", worker_runner_data_port(b->runner));
+    assert_int_equal(zmq_connect(b->steps, endpoint), 0);
+    send_step(b, 1, 1);
+    bool is_heard = guarded_answers(b, 700);
+    zmq_close(b->steps);
+    b->steps = coordinator;
+    assert_false(is_heard);
+    send_step(b, 1, 1);
+    assert_true(guarded_answers(b, 10000));
 }
 
 static void the_newest_load_wins(void **state)
@@ -395,6 +471,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, bench_open, bench_close)
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(only_the_upstream_is_heard, bench_open_guarded,
+                                        bench_close),
         TEST(the_newest_load_wins),
         TEST(a_stage_is_kept_for_the_next_plan),
         TEST(a_link_may_come_later),
