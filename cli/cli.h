@@ -14,5 +14,6 @@ int cli_trace(int argc, char **argv);
 int cli_drain(int argc, char **argv);
 int cli_invite(int argc, char **argv);
 int cli_workers(int argc, char **argv);
+int cli_plan(int argc, char **argv);
 
 #endif

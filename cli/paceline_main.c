@@ -23,6 +23,7 @@ static const struct verb verbs[] = {
     {"drain", "empty a worker without a lost request, so that it can be stopped", cli_drain},
     {"invite", "print a line that lets one more worker join", cli_invite},
     {"workers", "list the workers that may join, or revoke one", cli_workers},
+    {"plan", "tell what machines would do with a model", cli_plan},
 };
 
 static void paceline_help(FILE *out)

@@ -9,8 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const verb_groups[] = {"up",    "fetch", "chat",  "tokenize", "logits",  "perplexity",
-                                   "bench", "trace", "drain", "invite",   "workers", NULL};
+const char *const verb_groups[] = {"up",         "fetch", "chat",  "tokenize", "logits",
+                                   "perplexity", "bench", "trace", "drain",    "invite",
+                                   "workers",    "plan",  NULL};
 
 int verb_fail(const struct err *err)
 {

@@ -75,6 +75,19 @@ static json_t *api_admin_words(const char *text, size_t size)
     return json_text_string(text, strnlen(text, size));
 }
 
+/* What a worker is and does, as far as it is known. */
+static json_t *api_admin_machine_json(const struct coordinator_worker_status *w)
+{
+    bool is_measured = w->layer_us > 0;
+    json_t *measured =
+        is_measured ? json_pack("{s:f, s:f, s:f, s:f}", "read_bytes_per_s_one_thread", w->read_one,
+                                "read_bytes_per_s", w->read_all, "layer_us_1_row", w->layer_us,
+                                "layer_us_64_rows", w->layer_many_us)
+                    : json_null();
+    return json_pack("{s:i, s:i, s:i, s:o}", "cores", w->cores, "efficient_cores",
+                     w->efficient_cores, "numa_nodes", w->numa_nodes, "measured", measured);
+}
+
 static json_t *api_admin_worker_json(const struct coordinator_worker_status *w)
 {
     json_t *worker = json_pack("{s:o, s:o, s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:I, s:I}",
@@ -101,6 +114,13 @@ static json_t *api_admin_worker_json(const struct coordinator_worker_status *w)
                               w->is_timed ? json_integer(w->clock_offset_us) : json_null());
     rc |= json_object_set_new(worker, "clock_uncertainty_us",
                               w->is_timed ? json_integer(w->clock_uncertainty_us) : json_null());
+    rc |= json_object_set_new(worker, "machine", api_admin_machine_json(w));
+    rc |= json_object_set_new(worker, "round_trip_us",
+                              w->round_trip_us >= 0 ? json_integer(w->round_trip_us) : json_null());
+    rc |= json_object_set_new(worker, "standby_reason",
+                              w->standby_reason[0]
+                                  ? api_admin_words(w->standby_reason, sizeof w->standby_reason)
+                                  : json_null());
     if (rc == 0)
         return worker;
     json_decref(worker);

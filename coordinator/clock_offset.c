@@ -48,3 +48,11 @@ bool clock_offset_estimate(const struct clock_offset *c, int64_t now_us, int64_t
     *ret_uncertainty_us = clock_offset_width(c, best, now_us);
     return true;
 }
+
+bool clock_offset_round_trip(const struct clock_offset *c, int64_t *ret_us)
+{
+    for (int i = 0; i < c->n; i++)
+        if (i == 0 || c->samples[i].delay_us < *ret_us)
+            *ret_us = c->samples[i].delay_us;
+    return c->n > 0;
+}

@@ -24,6 +24,9 @@ struct clock_offset {
  * says: false when they cannot be, and nothing changes. */
 bool clock_offset_add(struct clock_offset *c, uint64_t sent_us, uint64_t received_us,
                       uint64_t answered_us, int64_t now_us);
+/* Microseconds of a message there and back, without the time it rested there: the least of late.
+ * false: not known. */
+bool clock_offset_round_trip(const struct clock_offset *c, int64_t *ret_us);
 /* The peer's clock minus ours, and how much it may be wrong. false: not known. */
 bool clock_offset_estimate(const struct clock_offset *c, int64_t now_us, int64_t *ret_offset_us,
                            int64_t *ret_uncertainty_us);

@@ -422,9 +422,8 @@ int coordinator_wait_ms(const struct coordinator *c)
  * value, in each head. */
 static int coordinator_context_per_row(const struct deployment *d)
 {
-    struct layer_cost cost = layer_cost_of(&d->model, d->weights, 0, d->spec.kv_type);
-    return (int)(cost.multiply_adds_per_token /
-                 (2 * (int64_t)d->model.n_heads * d->model.head_dim));
+    int64_t multiply_adds = d->costs.kinds[d->costs.kind[0]].elements;
+    return (int)(multiply_adds / (2 * (int64_t)d->model.n_heads * d->model.head_dim));
 }
 
 static int coordinator_open_model(struct coordinator *c, struct err *err)
@@ -443,7 +442,10 @@ static int coordinator_open_model(struct coordinator *c, struct err *err)
         .kv_type = s->kv_type,
         .cuts = s->cuts,
         .n_cuts = s->n_cuts,
-        .change_gain = (double)s->replan_gain / 100,
+        .change_gain = s->replan_gain_percent / 100,
+        .change_after_ms = 1000 * s->replan_after_s,
+        .measure = s->measure,
+        .objective = (enum planner_objective)s->objective_choice,
         .results_host = any                                         ? "*"
                         : strcmp(s->cluster_host, "localhost") == 0 ? "127.0.0.1"
                                                                     : s->cluster_host,
@@ -633,7 +635,18 @@ bool coordinator_worker_status(const struct coordinator *c, int index,
         .load_total = w->load_total,
         .steps = w->steps,
         .busy_us = w->busy_us,
+        .cores = w->cores,
+        .efficient_cores = w->efficient_cores,
+        .numa_nodes = w->numa_nodes,
+        .read_one = w->read_one,
+        .read_all = w->read_all,
+        .layer_us = 1e6 * w->speed.seconds[0][0],
+        .layer_many_us = 1e6 * w->speed.seconds[0][3],
+        .round_trip_us = -1,
     };
+    clock_offset_round_trip(&w->clock, &ret_status->round_trip_us);
+    snprintf(ret_status->standby_reason, sizeof ret_status->standby_reason, "%s",
+             w->stage < 0 ? w->standby_reason : "");
     ret_status->is_timed = clock_offset_estimate(
         &w->clock, clock_now_us(), &ret_status->clock_offset_us, &ret_status->clock_uncertainty_us);
     const char *state = w->unfit                     ? "unfit"

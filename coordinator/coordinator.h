@@ -49,7 +49,12 @@ struct coordinator_worker_status {
     int64_t clock_offset_us; /* its monotonic clock minus ours */
     int64_t clock_uncertainty_us;
     char kernels[512];
-    char key[KEYS_TEXT_BYTES]; /* public, as text; "" where links are plain */
+    char key[KEYS_TEXT_BYTES];              /* public, as text; "" where links are plain */
+    int cores, efficient_cores, numa_nodes; /* 0: not known */
+    double read_one, read_all;              /* bytes a second; 0: not measured */
+    double layer_us, layer_many_us;         /* of one layer, for a row and for 64 */
+    int64_t round_trip_us;                  /* -1: not known */
+    char standby_reason[256];               /* or "" */
 };
 struct coordinator_status {
     bool ready;

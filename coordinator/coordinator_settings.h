@@ -14,20 +14,21 @@ struct coordinator_settings {
     char *api_key_file;
     char *cuts_text;
     char *ready_file;
+    double replan_gain_percent;
+    int64_t replan_after_s;
     int64_t workers, context, concurrency, queue;
-    int64_t replan_gain;       /* percent */
     int64_t worker_silence_ms; /* after so much a worker is lost */
     int64_t kv_tokens;         /* 0: 4 contexts, or concurrency x context if that is less */
     int64_t tenant_requests;   /* 0: no limit */
     int64_t request_timeout_s; /* 0: never */
     int64_t max_body_bytes, max_connections;
-    int kv_choice, prefix_cache_choice;
+    int kv_choice, prefix_cache_choice, objective_choice; /* enum planner_objective */
     int encryption_choice;
     char *trust; /* folder of keys, or NULL */
     char *cluster_name;
     int64_t beacon_port; /* UDP */
     bool beacon;
-    bool insecure, verbose, log_json;
+    bool insecure, verbose, log_json, measure;
 
     /* derived */
     bool is_encrypted; /* links of workers */

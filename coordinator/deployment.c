@@ -14,9 +14,15 @@
 #define MIN_OUTPUTS         32
 /* A step that has been under way for so long, and longer than any before, while no stage computed,
  * was lost between two; as long as none has come back, a slow link may be on its way. */
-#define STUCK_MS       2000
-#define STUCK_FIRST_MS 15000
-#define MAX_BARREN     3
+#define STUCK_MS        2000
+#define STUCK_FIRST_MS  15000
+#define MAX_BARREN      3
+#define READ_OF_THREAD  10e9  /* bytes a second, where nothing was measured ... */
+#define OPS_OF_THREAD   250e9 /* ... and int8 operations */
+#define TYPICAL_CONTEXT 512
+#define OFFICE_LINK     110e6       /* bytes a second */
+#define MEASURE_MS      5000        /* a plan waits for measurements */
+#define MEASURE_BYTES   (128 << 20) /* a smaller model is not worth them */
 
 static bool deployment_on_hash(void *context, int64_t bytes)
 {
@@ -62,6 +68,17 @@ static int deployment_set_limits(struct deployment *d, struct err *err)
     return 0;
 }
 
+static int deployment_describe_model(struct deployment *d, struct err *err)
+{
+    struct model_shape shape;
+    int rc = model_shape_of_file(&shape, &d->model, d->weights, err);
+    if (rc == 0)
+        rc = plan_model_of_shape(&d->costs, &shape, &d->limits, d->spec.kv_type, err);
+    d->wants_measures = d->spec.measure && model_shape_bytes(&shape) >= MEASURE_BYTES;
+    model_shape_clear(&shape);
+    return rc;
+}
+
 int deployment_open(struct deployment *d, const struct deployment_spec *spec, struct err *err)
 {
     /* Epochs go on from the clock, so that a coordinator that was restarted never takes results of
@@ -86,6 +103,9 @@ int deployment_open(struct deployment *d, const struct deployment_spec *spec, st
     rc = deployment_set_limits(d, err);
     if (rc != 0)
         return rc;
+    rc = deployment_describe_model(d, err);
+    if (rc != 0)
+        return rc;
     manifest_digest_config(&d->model, d->config_digest);
     int failed = pthread_create(&d->hasher, NULL, deployment_hash, d);
     if (failed)
@@ -101,63 +121,227 @@ void deployment_close(struct deployment *d)
         pthread_join(d->hasher, NULL);
     d->hasher_runs = false;
     manifest_clear(&d->manifest);
+    plan_model_clear(&d->costs);
     weight_file_close(d->weights);
     d->weights = NULL;
 }
 
-/* ---- planning ---- */
+/* ---- what workers do ---- */
 
-static int deployment_describe_model(const struct deployment *d, struct planner_model *m,
-                                     struct err *err)
+static void deployment_ask_measure(const struct deployment *d, struct registry *r,
+                                   struct worker_entry *w)
 {
-    int n = d->model.n_layers;
-    int64_t *bytes = calloc(3 * (size_t)n, sizeof *bytes);
-    if (!bytes)
-        return err_set(err, ERR_MEMORY, "no memory to plan");
-    for (int i = 0; i < n; i++) {
-        struct layer_cost cost = layer_cost_of(&d->model, d->weights, i, d->spec.kv_type);
-        bytes[i] = cost.weight_bytes;
-        bytes[n + i] = cost.kv_bytes_per_token;
-        bytes[2 * n + i] = layer_cost_work(cost.weight_bytes, cost.multiply_adds_per_token);
+    const struct model_config *c = &d->model;
+    unsigned char types[PLAN_KINDS * PLAN_MATRICES];
+    for (int i = 0; i < d->costs.n_kinds; i++)
+        memcpy(types + i * PLAN_MATRICES, d->costs.kinds[i].types, PLAN_MATRICES);
+    Paceline__Measure m = PACELINE__MEASURE__INIT;
+    m.hidden_size = (uint32_t)c->hidden_size;
+    m.intermediate_size = (uint32_t)c->intermediate_size;
+    m.heads = (uint32_t)c->n_heads;
+    m.kv_heads = (uint32_t)c->n_kv_heads;
+    m.head_dim = (uint32_t)c->head_dim;
+    m.rope_dim = (uint32_t)c->rope_dim;
+    m.vocabulary = (uint32_t)c->vocabulary_size;
+    m.qkv_bias = c->qkv_bias;
+    m.qk_norm = c->qk_norm;
+    m.kv_type = (uint32_t)d->spec.kv_type;
+    m.types.data = types;
+    m.types.len = (size_t)d->costs.n_kinds * PLAN_MATRICES;
+    m.head_type = d->costs.kinds[PLAN_HEAD].types[0];
+    registry_send(r, w, PACELINE__CONTROL__BODY_MEASURE, &m);
+    w->measure = MEASURE_ASKED;
+    w->measure_asked_ms = clock_now_ms();
+}
+
+/* Asks those who have no stage and were not asked yet. true: the plan had better wait. */
+bool deployment_await_measures(const struct deployment *d, struct registry *r)
+{
+    bool waits = false;
+    for (struct worker_entry *w = r->workers; d->wants_measures && w; w = w->next) {
+        if (w->measure == MEASURE_UNASKED && w->stage < 0)
+            deployment_ask_measure(d, r, w);
+        waits = waits ||
+                (w->measure == MEASURE_ASKED && clock_now_ms() - w->measure_asked_ms < MEASURE_MS);
     }
-    int64_t row_floats = 6 * (int64_t)d->model.hidden_size + 3 * d->model.intermediate_size +
-                         3 * (int64_t)d->model.n_heads * d->model.head_dim;
-    *m = (struct planner_model){
-        .n_layers = n,
-        .layer_bytes = bytes,
-        .kv_token_bytes = bytes + n,
-        .layer_work = bytes + 2 * n,
-        .head_bytes = layer_cost_head_bytes(&d->model, d->weights),
-        .head_work = layer_cost_head_work(&d->model, d->weights),
-        .kv_tokens = (int64_t)d->limits.kv_blocks * KV_BLOCK_TOKENS,
-        .scratch_bytes = row_floats * d->limits.max_rows * (int64_t)sizeof(float) + (16 << 20),
-        .head_scratch_bytes =
-            (int64_t)d->limits.max_outputs * d->model.vocabulary_size * (int64_t)sizeof(float),
-    };
-    return 0;
+    return waits;
+}
+
+/* Beyond this machine a link's rate is not known: that of most offices. */
+static void deployment_describe_link(const struct worker_entry *w, struct plan_speed *s)
+{
+    int64_t round_trip_us = 0;
+    bool is_near =
+        strncmp(w->address, "tcp://127.", 10) == 0 || strncmp(w->address, "tcp://[::1]", 11) == 0;
+    clock_offset_round_trip(&w->clock, &round_trip_us);
+    s->link_s = PLAN_HANDLING_S + (is_near ? 0 : (double)round_trip_us / 2e6);
+    s->link_bytes_per_s = is_near ? 0 : OFFICE_LINK;
+}
+
+/* Speeds that nobody has measured: by the number of threads, and hops cost nothing. */
+static struct planner_worker deployment_describe_worker(const struct deployment *d,
+                                                        const struct worker_entry *w,
+                                                        bool is_measured)
+{
+    struct planner_worker worker = {
+        .speed = w->speed, .memory_bytes = w->memory_bytes, .threads = w->most_threads};
+    if (is_measured)
+        deployment_describe_link(w, &worker.speed);
+    else
+        worker.speed = plan_speed_of_figures(&d->costs, w->threads * READ_OF_THREAD,
+                                             w->threads * OPS_OF_THREAD);
+    return worker;
+}
+
+static struct planner_goal deployment_goal(const struct deployment *d)
+{
+    uint32_t half = d->limits.max_context / 2;
+    return (struct planner_goal){.objective = d->spec.objective,
+                                 .concurrency = (int)d->limits.max_sequences,
+                                 .context = half < TYPICAL_CONTEXT ? half : TYPICAL_CONTEXT};
+}
+
+/* [n], of entries; the caller frees. */
+static struct planner_worker *
+deployment_describe_workers(const struct deployment *d, struct worker_entry *const *entries, int n)
+{
+    struct planner_worker *workers = calloc((size_t)n, sizeof *workers);
+    if (!workers)
+        return NULL;
+    bool is_measured = true; /* numbers of different origin are not compared */
+    for (int i = 0; i < n; i++)
+        is_measured = is_measured && entries[i]->measure == MEASURE_KNOWN;
+    for (int i = 0; i < n; i++)
+        workers[i] = deployment_describe_worker(d, entries[i], is_measured);
+    planner_level(&d->costs, workers, n);
+    return workers;
+}
+
+void deployment_tell_plan(const struct deployment *d, struct worker_entry *const *entries, int n,
+                          const struct deployment_plan *plan)
+{
+    bool has_stage[PLANNER_MAX_STAGES] = {false};
+    struct planner_goal goal = deployment_goal(d);
+    struct planner_worker *workers = deployment_describe_workers(d, entries, n);
+    if (!workers)
+        return;
+    for (int i = 0; i < plan->n_stages; i++)
+        has_stage[plan->stages[i].worker] = true;
+    for (int i = 0; i < n && i < PLANNER_MAX_STAGES; i++) {
+        entries[i]->standby_reason[0] = '\0';
+        if (has_stage[i])
+            continue;
+        if (d->spec.n_cuts)
+            snprintf(entries[i]->standby_reason, sizeof entries[i]->standby_reason,
+                     "standby: the cuts make %d stages, and others joined first", plan->n_stages);
+        else
+            planner_explain_standby(&d->costs, workers, n, &goal, plan->stages, plan->n_stages, i,
+                                    entries[i]->standby_reason, sizeof entries[i]->standby_reason);
+        log_info("worker %s: %s", entries[i]->name, entries[i]->standby_reason);
+    }
+    if (entries[0]->measure == MEASURE_KNOWN) {
+        struct planner_forecast f =
+            planner_forecast(&d->costs, workers, n, &goal, plan->stages, plan->n_stages);
+        log_info("plan for %s: about %.1f tokens/s for one stream, %.0f for %d, first token of %d "
+                 "after %.1f s",
+                 planner_objectives[goal.objective], 1 / f.latency_s, f.total_rate,
+                 goal.concurrency, PLANNER_PROMPT, f.ttft_s);
+    }
+    free(workers);
+}
+
+/* The plan in service, its workers as indices of entries. false: one of them is not there. */
+static bool deployment_present(const struct deployment *d, const struct registry *r,
+                               struct worker_entry *const *entries, int n,
+                               struct planner_stage ret_stages[PLANNER_MAX_STAGES])
+{
+    for (int i = 0; i < d->plan.n_stages; i++) {
+        const struct worker_entry *w = registry_stage(r, i);
+        int index = 0;
+        while (index < n && entries[index] != w)
+            index++;
+        if (index == n)
+            return false;
+        ret_stages[i] = d->plan.stages[i];
+        ret_stages[i].worker = index;
+    }
+    return true;
+}
+
+double deployment_gain(const struct deployment *d, const struct registry *r,
+                       struct worker_entry *const *entries, int n,
+                       const struct deployment_plan *plan)
+{
+    struct planner_stage now[PLANNER_MAX_STAGES];
+    struct planner_goal goal = deployment_goal(d);
+    if (!deployment_present(d, r, entries, n, now))
+        return 0;
+    struct planner_worker *workers = deployment_describe_workers(d, entries, n);
+    if (!workers)
+        return 0;
+    struct planner_forecast f =
+        planner_forecast(&d->costs, workers, n, &goal, now, d->plan.n_stages);
+    struct planner_forecast g =
+        planner_forecast(&d->costs, workers, n, &goal, plan->stages, plan->n_stages);
+    free(workers);
+    double rate = g.total_rate / f.total_rate - 1, latency = f.latency_s / g.latency_s - 1;
+    if (goal.objective == PLANNER_LATENCY)
+        return latency;
+    /* A tenth more tokens are worth a tenth of latency, and the other way round where none are
+     * lost. */
+    return goal.objective == PLANNER_BALANCED && rate > -0.02 && latency > rate ? latency : rate;
+}
+
+bool deployment_judge(struct deployment *d, const struct registry *r, const struct pipeline *p,
+                      struct worker_entry *const *entries, int n, struct deployment_plan *ret_plan,
+                      double *ret_gain)
+{
+    struct planner_stage now[PLANNER_MAX_STAGES];
+    struct planner_goal goal = deployment_goal(d);
+    struct replan_rules rules = {d->spec.change_gain, d->spec.change_after_ms};
+    if (!deployment_present(d, r, entries, n, now))
+        return false;
+    for (int i = 0; i < n; i++) /* nobody's speed is guessed beside others that were seen */
+        if (entries[i]->measure != MEASURE_KNOWN && entries[i]->stage < 0)
+            return false;
+    struct planner_worker *workers = deployment_describe_workers(d, entries, n);
+    struct replan_verdict *v = calloc(1, sizeof *v);
+    bool is_seen = workers && v;
+    for (int i = 0; is_seen && i < d->plan.n_stages; i++) {
+        double rows, us;
+        is_seen = step_cost_lately(&p->cost, i, &rows, &us);
+        if (is_seen)
+            replan_observe(&d->costs, &workers[now[i].worker], &now[i], rows, goal.context,
+                           us / 1e6);
+    }
+    bool is_due = is_seen &&
+                  replan_judge(&d->costs, workers, n, &goal, now, d->plan.n_stages, &rules,
+                               clock_now_ms(), &d->replan, v, NULL) == 0 &&
+                  v->is_due;
+    if (is_due) {
+        *ret_gain = v->gain;
+        ret_plan->n_stages = v->n_stages;
+        memcpy(ret_plan->stages, v->stages, (size_t)v->n_stages * sizeof *v->stages);
+    }
+    free(workers);
+    free(v);
+    return is_due;
 }
 
 int deployment_make_plan(const struct deployment *d, struct worker_entry *const *entries, int n,
                          struct deployment_plan *ret_plan, struct err *err)
 {
-    struct planner_model m;
-    int rc = deployment_describe_model(d, &m, err);
-    if (rc != 0)
-        return rc;
-    struct planner_worker *workers = calloc((size_t)n, sizeof *workers);
-    if (!workers) {
-        rc = err_set(err, ERR_MEMORY, "no memory to plan");
-    } else {
-        for (int i = 0; i < n; i++)
-            workers[i] = (struct planner_worker){entries[i]->threads, entries[i]->memory_bytes};
-        if (d->spec.n_cuts && n > d->spec.n_cuts)
-            rc = planner_plan_cuts(&m, workers, n, d->spec.cuts, d->spec.n_cuts, ret_plan->stages,
-                                   &ret_plan->n_stages, err);
-        else
-            rc = planner_plan(&m, workers, n, ret_plan->stages, &ret_plan->n_stages, err);
-    }
+    struct planner_worker *workers = deployment_describe_workers(d, entries, n);
+    if (!workers)
+        return err_set(err, ERR_MEMORY, "no memory to plan");
+    struct planner_goal goal = deployment_goal(d);
+    int rc;
+    if (d->spec.n_cuts && n > d->spec.n_cuts)
+        rc = planner_plan_cuts(&d->costs, workers, n, d->spec.cuts, d->spec.n_cuts,
+                               ret_plan->stages, &ret_plan->n_stages, err);
+    else
+        rc = planner_plan(&d->costs, workers, n, &goal, ret_plan->stages, &ret_plan->n_stages, err);
     free(workers);
-    free((void *)m.layer_bytes);
     return rc;
 }
 
@@ -344,6 +528,7 @@ static int deployment_try_plan(struct deployment *d, struct registry *r, const s
         return 0;
     }
     if (rc == 0) {
+        deployment_tell_plan(d, entries, n, &d->plan);
         rc = deployment_start_loading(d, r, entries, p, err);
     } else if (!d->served_once) {
         *err = obstacle; /* these workers were said to suffice */
@@ -470,6 +655,7 @@ void deployment_begin(struct deployment *d, struct registry *r, struct pipeline 
     }
     d->state = DEPLOYMENT_SERVING;
     d->served_once = true;
+    d->replan = (struct replan_state){0};
     *ret_event = DEPLOYMENT_BEGAN;
     log_info("epoch %" PRIu64 ": in service with %d stage%s", d->plan.epoch, d->plan.n_stages,
              d->plan.n_stages == 1 ? "" : "s");
@@ -490,7 +676,7 @@ int deployment_review(struct deployment *d, struct registry *r, struct pipeline 
         r->joined = true; /* some may have come meanwhile */
     }
     int rc = 0;
-    bool look = r->joined || r->stage_failed;
+    bool look = r->joined || r->stage_failed || d->awaits_measures;
     if (deployment_review_losses(d, r, p, ret_event))
         look = true;
     else if (r->stage_failed && r->failed_epoch == d->plan.epoch && d->state != DEPLOYMENT_WAITING)
@@ -498,8 +684,10 @@ int deployment_review(struct deployment *d, struct registry *r, struct pipeline 
     if (r->joined && d->state >= DEPLOYMENT_LOADING)
         deployment_unload_standby(d, r);
     bool ready = r->stage_ready;
-    r->joined = r->stage_lost = r->stage_failed = r->stage_ready = false;
-    if (rc == 0 && look && d->state == DEPLOYMENT_WAITING)
+    r->joined = r->measured = r->stage_lost = r->stage_failed = r->stage_ready = false;
+    /* What was in service is not kept waiting. */
+    d->awaits_measures = look && deployment_await_measures(d, r) && !d->served_once;
+    if (rc == 0 && look && d->state == DEPLOYMENT_WAITING && !d->awaits_measures)
         rc = deployment_try_plan(d, r, p, err);
     if (rc == 0 && ready && d->state == DEPLOYMENT_LOADING && deployment_all_ready(d, r))
         deployment_begin(d, r, p, ret_event);
@@ -523,6 +711,8 @@ void deployment_explain(const struct deployment *d, const struct registry *r, ch
     case DEPLOYMENT_WAITING:
         if (d->obstacle.code)
             snprintf(to, size, "%s", d->obstacle.text);
+        else if (d->awaits_measures && r->n_workers >= wanted)
+            snprintf(to, size, "workers are measuring how fast they are");
         else if (!d->served_once && r->n_workers < wanted)
             snprintf(to, size, "%d of %d worker%s joined: start paceline-worker on another machine",
                      r->n_workers, wanted, wanted == 1 ? " has" : "s have");

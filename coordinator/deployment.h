@@ -11,6 +11,7 @@
 #include "coordinator/pipeline.h"
 #include "coordinator/planner.h"
 #include "coordinator/registry.h"
+#include "coordinator/replan.h"
 #include "model/manifest.h"
 
 #include <pthread.h>
@@ -32,7 +33,10 @@ struct deployment_spec {
     enum kv_type kv_type;
     const int *cuts; /* first layers of stages 2, 3 … */
     int n_cuts;
-    double change_gain;       /* so much faster the slowest stage must become for a change; 0.15 */
+    double change_gain;      /* so much faster another plan must be; 0.15 */
+    int64_t change_after_ms; /* and for so long, by what was observed */
+    enum planner_objective objective;
+    bool measure;             /* workers, before they are planned with */
     const char *results_host; /* "*" where the coordinator listens on every address */
 };
 
@@ -47,6 +51,9 @@ struct deployment {
     struct weight_file *weights;
     struct model_config model;
     struct batch_limits limits;
+    struct plan_model costs;
+    bool wants_measures; /* the model is large enough for them to matter */
+    bool awaits_measures;
 
     /* the manifest is computed beside the event loop */
     pthread_t hasher;
@@ -65,8 +72,12 @@ struct deployment {
     struct deployment_plan next; /* made ready beside it; n_stages 0: none */
     char change[200];            /* why there is a next one, as a sentence */
     int64_t change_after_ms;     /* no other change is tried before */
-    struct err obstacle;         /* why there is no plan; code 0: none known */
-    struct err failure;          /* of DEPLOYMENT_FAILED */
+    bool change_waits;           /* the next plan takes over when no step is under way, */
+    int64_t change_ready_ms;     /* or some time after this, when it was ready */
+    struct replan_state replan;  /* what observed times say of the plan in service */
+    int64_t replan_judged_ms;
+    struct err obstacle; /* why there is no plan; code 0: none known */
+    struct err failure;  /* of DEPLOYMENT_FAILED */
     int n_barren; /* plans in a row that broke after steps went out and before one came back */
 };
 

@@ -9,6 +9,11 @@
 
 /* After one that failed: whatever was in its way needs time to go. */
 #define RETRY_MS 10000
+/* Whoever joined is measured first. */
+#define MEASURE_POLL_MS 100
+#define JUDGE_EVERY_MS  1000
+/* A correction waits so long for a moment without steps. */
+#define QUIET_MS 10000
 
 static bool change_is_under_way(const struct deployment *d)
 {
@@ -19,6 +24,8 @@ void deployment_change_forget(struct deployment *d, struct registry *r)
 {
     d->next.n_stages = 0;
     d->change[0] = '\0';
+    d->change_waits = false;
+    d->change_ready_ms = 0;
     for (struct worker_entry *w = r->workers; w; w = w->next) {
         w->next_stage = w->next_first_layer = w->next_end_layer = -1;
         w->next_is_ready = false;
@@ -50,38 +57,6 @@ static const struct worker_entry *change_find_draining(const struct registry *r)
         if (w->is_draining && w->stage >= 0)
             return w;
     return NULL;
-}
-
-/* Work of the slowest stage over its worker's speed; by_stage: who has stage i. */
-static double change_slowest(const struct deployment *d, const struct deployment_plan *plan,
-                             const struct worker_entry *const *by_stage)
-{
-    double slowest = 0;
-    for (int i = 0; i < plan->n_stages; i++) {
-        int64_t work = i + 1 == plan->n_stages ? layer_cost_head_work(&d->model, d->weights) : 0;
-        for (int layer = plan->stages[i].first_layer; layer < plan->stages[i].end_layer; layer++) {
-            struct layer_cost cost = layer_cost_of(&d->model, d->weights, layer, d->spec.kv_type);
-            work += layer_cost_work(cost.weight_bytes, cost.multiply_adds_per_token);
-        }
-        double time = (double)work / by_stage[i]->threads;
-        slowest = time > slowest ? time : slowest;
-    }
-    return slowest;
-}
-
-/* By how much the slowest stage gets faster. */
-static double change_gain(const struct deployment *d, const struct registry *r,
-                          const struct deployment_plan *plan, struct worker_entry *const *entries)
-{
-    const struct worker_entry *now[PLANNER_MAX_STAGES], *then[PLANNER_MAX_STAGES];
-    for (int i = 0; i < d->plan.n_stages; i++) {
-        now[i] = registry_stage(r, i);
-        if (!now[i])
-            return 0;
-    }
-    for (int i = 0; i < plan->n_stages; i++)
-        then[i] = entries[plan->stages[i].worker];
-    return change_slowest(d, &d->plan, now) / change_slowest(d, plan, then) - 1;
 }
 
 /* Another set of workers, or another order, or other layers. */
@@ -134,19 +109,48 @@ static int change_consider(struct deployment *d, struct registry *r, const struc
     } else {
         int n = deployment_candidates(r, false, entries);
         bool fits = n > 0 && deployment_make_plan(d, entries, n, plan, &obstacle) == 0;
-        double gain = fits && !leaver ? change_gain(d, r, plan, entries) : 0;
+        double gain = fits && !leaver ? deployment_gain(d, r, entries, n, plan) : 0;
         if (leaver && fits)
             snprintf(d->change, sizeof d->change, "worker %.64s is drained", leaver->name);
         else if (fits && gain > d->spec.change_gain)
-            snprintf(d->change, sizeof d->change, "the slowest stage becomes %.0f %% faster",
-                     100 * gain);
+            snprintf(d->change, sizeof d->change, "another plan is %.0f %% better", 100 * gain);
         else if (leaver && !leaver->is_leaving)
             log_warning("worker %s cannot be drained: %s", leaver->name,
                         n ? obstacle.text : "no other worker is here");
-        if (d->change[0] && change_is_one(d, r, plan, entries))
+        if (d->change[0] && change_is_one(d, r, plan, entries)) {
+            deployment_tell_plan(d, entries, n, plan);
             rc = change_begin(d, r, p, plan, entries, err);
-        else
+        } else {
             d->change[0] = '\0';
+        }
+    }
+    free(entries);
+    free(plan);
+    return rc;
+}
+
+/* Now and then: whether what was observed speaks for another plan. */
+static int change_correct(struct deployment *d, struct registry *r, const struct pipeline *p,
+                          struct err *err)
+{
+    int64_t now_ms = clock_now_ms();
+    if (d->spec.n_cuts || now_ms - d->replan_judged_ms < JUDGE_EVERY_MS)
+        return 0;
+    d->replan_judged_ms = now_ms;
+    struct worker_entry **entries = calloc((size_t)r->n_workers + 1, sizeof *entries);
+    struct deployment_plan *plan = calloc(1, sizeof *plan);
+    double gain;
+    int rc = 0;
+    if (entries && plan) {
+        int n = deployment_candidates(r, false, entries);
+        if (deployment_judge(d, r, p, entries, n, plan, &gain) &&
+            change_is_one(d, r, plan, entries)) {
+            snprintf(d->change, sizeof d->change,
+                     "by observed times another plan is %.0f %% better", 100 * gain);
+            d->change_waits = true;
+            deployment_tell_plan(d, entries, n, plan);
+            rc = change_begin(d, r, p, plan, entries, err);
+        }
     }
     free(entries);
     free(plan);
@@ -161,6 +165,14 @@ static bool change_is_ready(const struct deployment *d, const struct registry *r
     for (const struct worker_entry *w = r->workers; w; w = w->next)
         n += w->next_stage >= 0 && w->next_is_ready;
     return n == d->next.n_stages;
+}
+
+static bool change_may_switch(struct deployment *d, const struct pipeline *p)
+{
+    int64_t now_ms = clock_now_ms();
+    if (!d->change_ready_ms)
+        d->change_ready_ms = now_ms;
+    return !d->change_waits || p->n_in_flight == 0 || now_ms - d->change_ready_ms > QUIET_MS;
 }
 
 /* Between two steps: what is in flight is computed again. */
@@ -215,7 +227,7 @@ static void change_continue(struct deployment *d, struct registry *r, struct pip
         change_abandon(d, r, "one of its workers is to be drained");
         d->change_after_ms = 0;
         r->joined = true;
-    } else if (change_is_ready(d, r)) {
+    } else if (change_is_ready(d, r) && change_may_switch(d, p)) {
         change_switch(d, r, p, ret_event);
     }
 }
@@ -239,9 +251,13 @@ int deployment_change_review(struct deployment *d, struct registry *r, struct pi
     bool is_due = d->change_after_ms && clock_now_ms() >= d->change_after_ms;
     if (d->state == DEPLOYMENT_SERVING && !change_is_under_way(d) && (look || is_due) &&
         clock_now_ms() >= d->change_after_ms) {
-        d->change_after_ms = 0;
-        rc = change_consider(d, r, p, err);
+        bool waits = deployment_await_measures(d, r) && !change_find_draining(r);
+        d->change_after_ms = waits ? clock_now_ms() + MEASURE_POLL_MS : 0;
+        if (!waits)
+            rc = change_consider(d, r, p, err);
     }
+    if (rc == 0 && d->state == DEPLOYMENT_SERVING && !change_is_under_way(d))
+        rc = change_correct(d, r, p, err);
     if (look || is_due || *ret_event == DEPLOYMENT_BEGAN)
         change_release(d, r);
     return rc;

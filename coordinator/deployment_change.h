@@ -18,6 +18,21 @@ int deployment_candidates(const struct registry *r, bool with_draining,
                           struct worker_entry **ret_entries);
 int deployment_make_plan(const struct deployment *d, struct worker_entry *const *entries, int n,
                          struct deployment_plan *ret_plan, struct err *err);
+/* Says in the log, and to those who stand by, what the plan is. */
+void deployment_tell_plan(const struct deployment *d, struct worker_entry *const *entries, int n,
+                          const struct deployment_plan *plan);
+/* By how much the plan is better than the one in service, as a share, by the planner's forecasts
+ * for the objective. */
+double deployment_gain(const struct deployment *d, const struct registry *r,
+                       struct worker_entry *const *entries, int n,
+                       const struct deployment_plan *plan);
+/* What observed times say; false: nothing, or nothing yet. ret_plan: to go over to, its workers are
+ * indices of entries. */
+bool deployment_judge(struct deployment *d, const struct registry *r, const struct pipeline *p,
+                      struct worker_entry *const *entries, int n, struct deployment_plan *ret_plan,
+                      double *ret_gain);
+/* Asks those who have no stage and were not asked yet. true: a plan had better wait. */
+bool deployment_await_measures(const struct deployment *d, struct registry *r);
 int deployment_send_loads(const struct deployment *d, struct registry *r, const struct pipeline *p,
                           const struct deployment_plan *plan, struct worker_entry *const *entries,
                           bool beside, struct err *err);

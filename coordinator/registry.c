@@ -276,6 +276,11 @@ static void registry_on_hello(struct registry *r, const struct wire_identity *fr
     snprintf(w->address, sizeof w->address, "%s", h->data_endpoint);
     w->threads = (int)h->threads;
     w->memory_bytes = h->memory_bytes;
+    w->cores = h->cores < 65536 ? (int)h->cores : 0;
+    w->efficient_cores = h->efficient_cores < 65536 ? (int)h->efficient_cores : 0;
+    w->numa_nodes = h->numa_nodes < 65536 ? (int)h->numa_nodes : 0;
+    w->most_threads =
+        h->most_threads > h->threads && h->most_threads < 4096 ? (int)h->most_threads : w->threads;
     w->last_heard_ms = clock_now_ms();
     w->fd = from->fd;
     w->stage = w->first_layer = w->end_layer = -1;
@@ -316,6 +321,35 @@ static void registry_on_next_ready(struct registry *r, struct worker_entry *w)
 {
     w->next_is_ready = true;
     r->stage_ready = true;
+}
+
+/* Numbers that cannot be are those of a worker that knows no better: it is planned by threads. */
+static void registry_on_measured(struct registry *r, struct worker_entry *w,
+                                 const Paceline__Measured *m)
+{
+    bool ok = m->n_seconds == (PLAN_KINDS + 1) * PLAN_POINTS && m->attend_s >= 0 &&
+              m->attend_s < 1 && m->attend_many_s >= 0 && m->attend_many_s < 1;
+    for (size_t i = 0; ok && i < m->n_seconds; i++)
+        ok = m->seconds[i] >= 0 && m->seconds[i] < 1e5;
+    ok = ok && m->seconds[0] > 0 && m->seconds[PLAN_HEAD * PLAN_POINTS] > 0;
+    r->measured = true;
+    w->measure = ok ? MEASURE_KNOWN : MEASURE_FAILED;
+    if (!ok) {
+        char reason[300];
+        registry_copy(reason, sizeof reason, m->failure[0] ? m->failure : "its numbers cannot be");
+        log_warning("worker %s was not measured and is planned by its threads: %s", w->name,
+                    reason);
+        return;
+    }
+    for (int i = 0; i < (PLAN_KINDS + 1) * PLAN_POINTS; i++)
+        w->speed.seconds[i / PLAN_POINTS][i % PLAN_POINTS] = m->seconds[i];
+    w->speed.attend_s = m->attend_s;
+    w->speed.attend_many_s = m->attend_many_s;
+    w->read_one = m->read_one >= 0 && m->read_one < 1e15 ? m->read_one : 0;
+    w->read_all = m->read_all >= 0 && m->read_all < 1e15 ? m->read_all : 0;
+    log_info("worker %s measured: reads %.1f GB/s, a layer takes %.2f ms for a row, %.2f for 64",
+             w->name, w->read_all / 1e9, 1000 * w->speed.seconds[0][0],
+             1000 * w->speed.seconds[0][3]);
 }
 
 static void registry_on_ready(struct registry *r, struct worker_entry *w)
@@ -443,6 +477,9 @@ static void registry_on_message(struct registry *r, const struct wire_identity *
             registry_copy(w->kernels, sizeof w->kernels, c->ready->kernels);
             registry_on_ready(r, w);
         }
+        break;
+    case PACELINE__CONTROL__BODY_MEASURED:
+        registry_on_measured(r, w, c->measured);
         break;
     case PACELINE__CONTROL__BODY_FAILED:
         registry_on_failed(r, w, c->failed);

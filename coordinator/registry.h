@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "coordinator/clock_offset.h"
+#include "coordinator/plan_cost.h"
 #include "coordinator/trust.h"
 #include "proto/wire.h"
 
@@ -12,6 +13,8 @@
 #include <stdint.h>
 
 enum worker_state { WORKER_JOINED, WORKER_LOADING, WORKER_SERVING };
+
+enum worker_measure { MEASURE_UNASKED, MEASURE_ASKED, MEASURE_KNOWN, MEASURE_FAILED };
 
 struct worker_entry {
     struct wire_identity identity;
@@ -21,10 +24,18 @@ struct worker_entry {
     unsigned char key[KEYS_BYTES];        /* public; where links are encrypted */
     int threads;
     int64_t memory_bytes; /* offered */
+    int cores, efficient_cores, numa_nodes, most_threads;
     int64_t last_heard_ms;
     int fd;                  /* of its connection; -1: unknown */
     int64_t disconnected_ms; /* since when it has none; 0: it has one */
     int64_t last_busy_ms;    /* when its counters last said that it computes */
+
+    /* how fast it is with the layers of deployment's model */
+    enum worker_measure measure;
+    int64_t measure_asked_ms;
+    struct plan_speed speed; /* MEASURE_KNOWN; without the link */
+    double read_one, read_all;
+    char standby_reason[256]; /* why the newest plan has no stage for it, or "" */
 
     /* the stage it was given, of deployment's newest plan */
     enum worker_state state;
@@ -57,6 +68,7 @@ struct registry {
     int64_t last_time_ms; /* of registry_keep_time() */
     /* what happened since the deployment last looked */
     bool joined;
+    bool measured;
     bool stage_ready;
     bool stage_lost; /* a worker with a stage is gone */
     char lost_name[64];

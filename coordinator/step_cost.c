@@ -132,6 +132,19 @@ double step_cost_sum(struct step_cost *c, enum step_curve curve, int rows)
     return (double)step_cost_ask(c, curve, rows).sum_us;
 }
 
+bool step_cost_lately(const struct step_cost *c, int stage, double *ret_rows, double *ret_us)
+{
+    const struct step_cost_point *points = step_cost_curve(c, stage, STEP_DECODE), *newest = NULL;
+    for (int i = 0; i < STEP_COST_POINTS; i++)
+        if (points[i].rows > 0 && (!newest || points[i].learnt_at > newest->learnt_at))
+            newest = &points[i];
+    if (!newest)
+        return false;
+    *ret_rows = newest->rows;
+    *ret_us = newest->us;
+    return true;
+}
+
 int step_cost_largest(const struct step_cost *c, enum step_curve curve)
 {
     const struct step_cost_point *points = step_cost_curve(c, 0, curve);

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define STEP_COST_POINTS    24
@@ -51,6 +52,8 @@ void step_cost_learn(struct step_cost *c, int n_decode_rows, int n_prefill_rows,
 /* Microseconds of the slowest stage, and of all of them together; 0: nothing is known yet. */
 double step_cost_slowest(struct step_cost *c, enum step_curve curve, int rows);
 double step_cost_sum(struct step_cost *c, enum step_curve curve, int rows);
+/* What that stage's decode steps take lately, and of how many rows they are; false: none came. */
+bool step_cost_lately(const struct step_cost *c, int stage, double *ret_rows, double *ret_us);
 /* The most rows of a step that is known; 0: nothing is. */
 int step_cost_largest(const struct step_cost *c, enum step_curve curve);
 /* The size after that of `rows`, when none above has been seen for long; 0 otherwise. */

@@ -60,6 +60,9 @@ enum model_tensor {
 /* NULL when this model has no such tensor (a bias in Qwen3, say). */
 const struct tensor *model_tensor(const struct model_config *c, const struct weight_file *f,
                                   enum model_tensor kind, int layer);
+/* Whether this model has such tensors, and whether each layer has one. */
+bool model_tensor_exists(const struct model_config *c, enum model_tensor kind);
+bool model_tensor_is_in_layer(enum model_tensor kind);
 void model_tensor_name(enum model_tensor kind, int layer, char to[64]);
 /* The reverse: a kind that this model has, and its layer (-1 where it has none); or -1. */
 int model_tensor_kind(const struct model_config *c, const char *name, int *ret_layer);

@@ -37,7 +37,7 @@ void model_tensor_name(enum model_tensor kind, int layer, char to[64])
         snprintf(to, 64, "%s", names[kind].name);
 }
 
-static bool has_kind(const struct model_config *c, enum model_tensor kind)
+bool model_tensor_exists(const struct model_config *c, enum model_tensor kind)
 {
     switch (kind) {
     case MODEL_OUTPUT:
@@ -54,10 +54,16 @@ static bool has_kind(const struct model_config *c, enum model_tensor kind)
     }
 }
 
+bool model_tensor_is_in_layer(enum model_tensor kind)
+{
+    return names[kind].in_layer;
+}
+
 const struct tensor *model_tensor(const struct model_config *c, const struct weight_file *f,
                                   enum model_tensor kind, int layer)
 {
-    if (!has_kind(c, kind) || (names[kind].in_layer && (layer < 0 || layer >= c->n_layers)))
+    if (!model_tensor_exists(c, kind) ||
+        (names[kind].in_layer && (layer < 0 || layer >= c->n_layers)))
         return NULL;
     char name[64];
     model_tensor_name(kind, layer, name);
@@ -93,7 +99,7 @@ int model_tensor_kind(const struct model_config *c, const char *name, int *ret_l
         if (names[kind].in_layer != (layer >= 0) || strcmp(names[kind].name, rest) != 0)
             continue;
         *ret_layer = layer;
-        return has_kind(c, kind) && layer < c->n_layers ? kind : -1;
+        return model_tensor_exists(c, kind) && layer < c->n_layers ? kind : -1;
     }
     return -1;
 }

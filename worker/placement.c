@@ -19,6 +19,7 @@ struct placement_core {
 struct placement {
     char claims[64];
     int quota; /* 0: none */
+    int n_numa_nodes;
     int n_cores, n_claimed;
     struct placement_core *cores; /* fastest first */
     int *claimed;                 /* [n_claimed] indices of cores */
@@ -128,6 +129,7 @@ static int placement_find_cores(struct placement *p, hwloc_topology_t t, struct 
             p->cores[p->n_cores++] =
                 (struct placement_core){processor, placement_efficiency(t, core->cpuset), i, -1};
     }
+    p->n_numa_nodes = hwloc_get_nbobjs_by_type(t, HWLOC_OBJ_NUMANODE);
     if (p->n_cores == 0)
         return err_set(err, ERR_INTERNAL, "the system names no processor for this process");
     qsort(p->cores, (size_t)p->n_cores, sizeof *p->cores, placement_compare);
@@ -194,6 +196,19 @@ int placement_default_threads(const struct placement *p)
 int placement_cores(const struct placement *p)
 {
     return p->n_cores;
+}
+
+int placement_efficient_cores(const struct placement *p)
+{
+    int n = 0;
+    for (int i = 0; i < p->n_cores; i++)
+        n += p->cores[i].efficiency < p->cores[0].efficiency;
+    return n;
+}
+
+int placement_numa_nodes(const struct placement *p)
+{
+    return p->n_numa_nodes;
 }
 
 int placement_processor(const struct placement *p, int i)

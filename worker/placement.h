@@ -28,6 +28,9 @@ void placement_close(struct placement *p);
 /* One for each core, or fewer where a quota of CPU time (control groups) allows less. */
 int placement_default_threads(const struct placement *p);
 int placement_cores(const struct placement *p);
+/* Of these, those of a kind that is not the fastest; and the memory nodes that they are on. */
+int placement_efficient_cores(const struct placement *p);
+int placement_numa_nodes(const struct placement *p);
 /* The operating system's number of the processor that stands for core i, fastest first. */
 int placement_processor(const struct placement *p, int i);
 /* Claims at most n cores that no other worker has; returns how many. */

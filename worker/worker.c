@@ -38,7 +38,7 @@ struct worker {
     struct worker_door door; /* where links are encrypted */
     int signals;
     struct worker_runner *runner;
-    char models[4096];
+    char models[4096], measures[4096];
     char data_endpoint[320];
     char kernel_text[1024];
     uint64_t incarnation;
@@ -75,6 +75,10 @@ static void worker_say_hello(struct worker *w)
     hello.memory_bytes = w->settings->memory_bytes;
     hello.data_endpoint = w->data_endpoint;
     hello.incarnation = w->incarnation;
+    hello.cores = (uint32_t)placement_cores(w->placement);
+    hello.efficient_cores = (uint32_t)placement_efficient_cores(w->placement);
+    hello.numa_nodes = (uint32_t)placement_numa_nodes(w->placement);
+    hello.most_threads = hello.threads > hello.cores ? hello.threads : hello.cores;
     worker_send(w, PACELINE__CONTROL__BODY_HELLO, &hello);
     w->last_hello_ms = clock_now_ms();
 }
@@ -130,6 +134,26 @@ static void worker_forget_coordinator(struct worker *w)
     w->last_hello_ms = 0;
 }
 
+static void worker_tell_measured(struct worker *w, const struct worker_news *news)
+{
+    Paceline__Measured measured = PACELINE__MEASURED__INIT;
+    struct measure_result r = news->measured;
+    if (news->failure.code) {
+        log_warning("no measurement: %s", news->failure.text);
+        measured.failure = (char *)news->failure.text;
+    } else {
+        log_info("measured: %.1f GB/s with one thread, %.1f with all; prompts %.0f GOPS",
+                 r.read_one / 1e9, r.read_all / 1e9, r.int8_ops / 1e9);
+        measured.n_seconds = (MEASURE_KINDS + 1) * MEASURE_POINTS;
+        measured.seconds = &r.seconds[0][0];
+        measured.attend_s = r.attend_s;
+        measured.attend_many_s = r.attend_many_s;
+        measured.read_one = r.read_one;
+        measured.read_all = r.read_all;
+    }
+    worker_send(w, PACELINE__CONTROL__BODY_MEASURED, &measured);
+}
+
 static void worker_on_news(struct worker *w, const struct worker_news *news)
 {
     switch (news->kind) {
@@ -154,6 +178,9 @@ static void worker_on_news(struct worker *w, const struct worker_news *news)
         worker_send(w, PACELINE__CONTROL__BODY_READY, &ready);
         break;
     }
+    case WORKER_MEASURED:
+        worker_tell_measured(w, news);
+        break;
     case WORKER_FAILED: {
         log_error("%s", news->failure.text);
         Paceline__Failed failed = PACELINE__FAILED__INIT;
@@ -221,6 +248,8 @@ static int worker_on_message(struct worker *w, Paceline__Control **c, struct err
                        (*c)->refuse->reason);
     case PACELINE__CONTROL__BODY_LOAD:
         return worker_on_load(w, c, err);
+    case PACELINE__CONTROL__BODY_MEASURE:
+        return worker_runner_measure(w->runner, (*c)->measure, err);
     case PACELINE__CONTROL__BODY_UNLOAD:
         if ((*c)->unload->epoch > w->newest_epoch)
             w->newest_epoch = w->told_epoch = (*c)->unload->epoch;
@@ -433,12 +462,17 @@ static int worker_open_runner(struct worker *w, struct err *err)
         snprintf(w->models, sizeof w->models, "%s/models", home);
     else
         snprintf(w->models, sizeof w->models, "%s/.cache/paceline/models", user ? user : "");
+    if (home && home[0])
+        snprintf(w->measures, sizeof w->measures, "%s/measures", home);
+    else
+        snprintf(w->measures, sizeof w->measures, "%s/.cache/paceline/measures", user ? user : "");
     struct worker_runner_spec spec = {.zmq = w->zmq,
                                       .kernels = w->kernels,
                                       .threads = (int)s->threads,
-                                      .placement = w->placement,
+                                      .placement = s->pin ? w->placement : NULL,
                                       .memory_bytes = s->memory_bytes,
                                       .models_dir = w->models,
+                                      .measures_dir = w->measures,
                                       .coordinator_host = s->coordinator_host,
                                       .own = s->is_encrypted ? &s->own : NULL,
                                       .data_host = s->data ? s->data_host : facing,

@@ -3,6 +3,7 @@
 #include "worker/placement.h"
 #include "worker/worker.h"
 #include "worker/worker_join.h"
+#include "worker/worker_measure.h"
 #include "worker/worker_numa.h"
 #include "worker/worker_settings.h"
 
@@ -57,7 +58,8 @@ static int main_run(struct worker_settings *s, char **argv, struct err *err)
         char text[1024];
         kernels_describe(&kernels, text, sizeof text);
         log_debug("kernels: %s", text);
-        rc = worker_run(s, &kernels, s->pin ? placement : NULL, err);
+        rc = s->measure ? worker_measure(s, &kernels, placement, err)
+                        : worker_run(s, &kernels, placement, err);
     }
     placement_close(placement);
     return rc;

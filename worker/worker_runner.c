@@ -14,12 +14,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum runner_command_kind { RUNNER_INSTALL, RUNNER_RETIRE, RUNNER_UNLOAD, RUNNER_STOP };
+enum runner_command_kind {
+    RUNNER_INSTALL,
+    RUNNER_RETIRE,
+    RUNNER_UNLOAD,
+    RUNNER_MEASURE,
+    RUNNER_STOP
+};
 struct runner_command {
     enum runner_command_kind kind;
     struct assignment *assignment; /* owned by whoever holds the command */
     uint64_t epoch;
     bool only;
+    struct measure_spec measure; /* without what is the runner's */
 };
 
 struct worker_runner {
@@ -31,6 +38,7 @@ struct worker_runner {
     atomic_uint_fast64_t steps, busy_us, epoch;
     atomic_int_fast64_t busy_since_us; /* of the step under way; 0: none */
     sem_t retired;
+    atomic_bool measure_cancelled; /* somebody waits for the compute thread */
 
     /* the control thread's own */
     void *news_in;      /* PULL, from the compute thread and the loader */
@@ -313,6 +321,16 @@ static void runner_receive_step(struct worker_runner *r)
 
 /* ---- the compute thread ---- */
 
+static void runner_measure(struct worker_runner *r, const struct measure_spec *wanted)
+{
+    struct measure_spec spec = *wanted;
+    struct worker_news news = {.kind = WORKER_MEASURED};
+    spec.kernels = r->spec.kernels;
+    spec.cancelled = &r->measure_cancelled;
+    measure_remembered(&spec, r->spec.measures_dir, &news.measured, &news.failure);
+    runner_tell(r, &news);
+}
+
 /* false: stop */
 static bool runner_obey(struct worker_runner *r)
 {
@@ -330,6 +348,9 @@ static bool runner_obey(struct worker_runner *r)
             break;
         case RUNNER_INSTALL:
             runner_install(r, command.assignment);
+            break;
+        case RUNNER_MEASURE:
+            runner_measure(r, &command.measure);
             break;
         }
     }
@@ -543,6 +564,7 @@ static void runner_drop_pending(struct worker_runner *r)
 
 int worker_runner_load(struct worker_runner *r, Paceline__Control *load, struct err *err)
 {
+    atomic_store(&r->measure_cancelled, true);
     runner_drop_pending(r);
     r->pending = load;
     if (!r->loader)
@@ -597,6 +619,7 @@ void worker_runner_stop(struct worker_runner *r)
 {
     if (!r)
         return;
+    atomic_store(&r->measure_cancelled, true);
     if (r->loader)
         worker_loader_cancel(r->loader);
     worker_loader_join(r->loader);
@@ -614,6 +637,31 @@ int worker_runner_data_port(const struct worker_runner *r)
 void *worker_runner_socket(const struct worker_runner *r)
 {
     return r->news_in;
+}
+
+int worker_runner_measure(struct worker_runner *r, const Paceline__Measure *m, struct err *err)
+{
+    atomic_store(&r->measure_cancelled, false);
+    struct runner_command command = {.kind = RUNNER_MEASURE};
+    struct measure_spec *spec = &command.measure;
+    size_t n_kinds = m->types.len / MODEL_SHAPE_MATRICES;
+    spec->config = (struct model_config){.hidden_size = (int)m->hidden_size,
+                                         .intermediate_size = (int)m->intermediate_size,
+                                         .n_heads = (int)m->heads,
+                                         .n_kv_heads = (int)m->kv_heads,
+                                         .head_dim = (int)m->head_dim,
+                                         .rope_dim = (int)m->rope_dim,
+                                         .vocabulary_size = (int)m->vocabulary,
+                                         .rms_eps = 1e-6f,
+                                         .rope_base = 1e6,
+                                         .qkv_bias = m->qkv_bias,
+                                         .qk_norm = m->qk_norm};
+    spec->n_kinds = n_kinds < MEASURE_KINDS ? (int)n_kinds : MEASURE_KINDS;
+    if (m->types.data)
+        memcpy(spec->types, m->types.data, (size_t)spec->n_kinds * MODEL_SHAPE_MATRICES);
+    spec->head_type = (int)m->head_type;
+    spec->kv_type = (enum kv_type)m->kv_type;
+    return runner_command(r, &command, err);
 }
 
 void worker_runner_counters(const struct worker_runner *r, struct worker_counters *ret_counters)

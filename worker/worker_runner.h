@@ -10,6 +10,7 @@
 #include "kernels/kernels.h"
 #include "proto/cluster.pb-c.h"
 #include "proto/keys.h"
+#include "worker/measure.h"
 #include "worker/placement.h"
 
 #include <stdint.h>
@@ -23,6 +24,7 @@ struct worker_runner_spec {
     const struct placement *placement; /* borrowed; NULL: threads run anywhere */
     int64_t memory_bytes;
     const char *models_dir;       /* or NULL */
+    const char *measures_dir;     /* where measurements are remembered, or NULL */
     const char *coordinator_host; /* stands in for "*" in the endpoints of a Load */
     const struct key_pair *own;   /* borrowed; NULL: plain links */
     const char *data_host;        /* to listen on */
@@ -33,6 +35,7 @@ enum worker_news_kind {
     WORKER_PROGRESS,
     WORKER_READY,
     WORKER_FAILED,
+    WORKER_MEASURED,
     WORKER_LOADED /* a loader ends; worker_runner_next_news() keeps it to itself */
 };
 struct worker_news {
@@ -41,7 +44,8 @@ struct worker_news {
     uint64_t epoch;
     int64_t bytes_done, bytes_total; /* WORKER_PROGRESS */
     int64_t memory_bytes;            /* WORKER_READY */
-    struct err failure;              /* WORKER_FAILED */
+    struct err failure;              /* WORKER_FAILED; WORKER_MEASURED: code 0, or why not */
+    struct measure_result measured;  /* WORKER_MEASURED */
 };
 
 struct worker_counters {
@@ -60,6 +64,8 @@ void *worker_runner_socket(const struct worker_runner *r);
 bool worker_runner_next_news(struct worker_runner *r, struct worker_news *ret_news);
 /* Takes the message. An older load under way is given up. */
 int worker_runner_load(struct worker_runner *r, Paceline__Control *load, struct err *err);
+/* Times layers of such shapes; a load ends it. */
+int worker_runner_measure(struct worker_runner *r, const Paceline__Measure *m, struct err *err);
 /* Stages of this epoch and older are freed; only: of this epoch alone. */
 int worker_runner_unload(struct worker_runner *r, uint64_t epoch, bool only, struct err *err);
 void worker_runner_counters(const struct worker_runner *r, struct worker_counters *ret_counters);

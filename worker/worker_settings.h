@@ -28,10 +28,12 @@ struct worker_settings {
     char *hours;       /* as hours_read() takes them, or NULL */
     int64_t idle_load; /* percent of all processors */
     int64_t idle_after_s;
-    char *idle_probe; /* command, or NULL */
-    bool pin;         /* bind threads to cores */
-    bool numa;        /* one worker for each NUMA node */
-    bool beacon;      /* find the coordinator by it */
+    char *idle_probe;    /* command, or NULL */
+    bool pin;            /* bind threads to cores */
+    bool numa;           /* one worker for each NUMA node */
+    bool beacon;         /* find the coordinator by it */
+    char *measure;       /* a model: print how fast its layers are here, and end; or NULL */
+    char *measure_quant; /* of a model that is named */
     bool insecure;
     bool verbose;
     bool log_json;

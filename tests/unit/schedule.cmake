@@ -1,4 +1,3 @@
-paceline_test(test_planner schedule)
 paceline_test(test_step_message proto)
 paceline_test(test_kv_blocks schedule)
 paceline_test(test_request schedule)

@@ -2,7 +2,6 @@
  * copy must be refused for. PACELINE_ORACLE=DIR: all models of a full set instead. */
 #include "base/buf.h"
 #include "kernels/quant.h"
-#include "model/layer_cost.h"
 #include "model/model_config.h"
 
 #include <dirent.h>
@@ -212,30 +211,6 @@ static void test_stages(void **state)
     }
 }
 
-static void test_costs(void **state)
-{
-    (void)state;
-    struct model_config c;
-    struct weight_file *f = open_config(MODELS "qwen2-gqa7/gguf/qwen2-gqa7-Q8_0.gguf", &c);
-    /* hidden 224, 7 heads and 1 key-value head of 32, feed-forward 96; 34 bytes for 32 weights */
-    int64_t weights = 2 * 224 * 224 + 2 * 224 * 32 + 3 * 224 * 96;
-    int64_t vectors = 2 * 224 + 224 + 2 * 32; /* norms and biases, F32 */
-    struct layer_cost cost = layer_cost_of(&c, f, 1, KV_F16);
-    assert_int_equal(cost.multiply_adds_per_token, weights);
-    assert_int_equal(cost.weight_bytes, weights / 32 * 34 + vectors * 4);
-    assert_int_equal(cost.kv_bytes_per_token, 2 * 32 * 2);
-    assert_int_equal(layer_cost_of(&c, f, 1, KV_F32).kv_bytes_per_token, 2 * 32 * 4);
-    assert_int_equal(layer_cost_of(&c, f, 1, KV_Q8_0).kv_bytes_per_token, 2 * (32 + 2));
-    assert_int_equal(layer_cost_embedding_bytes(&c, f), 224 / 32 * 34);
-    assert_int_equal(layer_cost_head_bytes(&c, f), 352 * 224 / 32 * 34);
-    assert_int_equal(layer_cost_head_work(&c, f), 352 * 224 / 32 * (34 + 22));
-    assert_int_equal(layer_cost_work(1000, 160), 1110);
-    weight_file_close(f);
-    f = open_config(MODELS "qwen2-tied/gguf/qwen2-tied-Q8_0.gguf", &c);
-    assert_int_equal(layer_cost_head_bytes(&c, f), 512 * 64 / 32 * 34);
-    weight_file_close(f);
-}
-
 /* A copy of `source` in which `from`, which occurs once, became `to` of the same length; or whose
  * bytes after `from` (a key and its type) became `value`. */
 static struct weight_file *open_bent(const char *source, const char *from, const char *to,
@@ -312,9 +287,9 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_models), cmocka_unit_test(test_shards),
-        cmocka_unit_test(test_names),  cmocka_unit_test(test_stages),
-        cmocka_unit_test(test_costs),  cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_models),   cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_names),    cmocka_unit_test(test_stages),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
