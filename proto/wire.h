@@ -18,7 +18,7 @@
 struct wire_identity { /* of a DEALER, as the ROUTER sees it */
     unsigned char bytes[WIRE_MAX_IDENTITY];
     size_t size;
-    int fd; /* of the connection that the message came by; -1: unknown */
+    int fd;       /* of the connection that the message came by; -1: unknown */
     bool has_key; /* of a received message: its sender has proved to have this key */
     unsigned char key[KEYS_BYTES];
 };
