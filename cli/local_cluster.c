@@ -24,6 +24,7 @@
 
 enum { STOP_GRACE_MS = 5000, LOOK_EVERY_MS = 50, HEALTH_TIMEOUT_MS = 2000, ARGUMENTS = 48 };
 enum { LOG_DAYS = 7, DRAIN_QUIET_MS = 300 };
+enum { MAX_BARS = 16, BAR_LINE_BYTES = 120 };
 
 struct local_cluster {
     struct child *children; /* [0] is the coordinator */
@@ -36,6 +37,8 @@ struct local_cluster {
     struct progress progress;
     char activity[128]; /* what a request is for, or "" */
     bool quiet, verbose, failed;
+    char bars[MAX_BARS][BAR_LINE_BYTES]; /* how far each worker is, while they load */
+    int n_bars;
 };
 
 /* ---- the folder of logs ---- */
@@ -176,12 +179,25 @@ static int cluster_start_worker(struct local_cluster *c, int number, struct err 
     return cluster_start_child(c, "paceline-worker", name, a, err);
 }
 
+static void cluster_say(struct local_cluster *c, const char *what)
+{
+    char first[512];
+    const char *lines[1 + MAX_BARS] = {first};
+    snprintf(first, sizeof first, "%s (%.0f s)", what,
+             (double)(clock_now_ms() - c->progress.start_ms) / 1000);
+    for (int i = 0; i < c->n_bars; i++)
+        lines[1 + i] = c->bars[i];
+    if (c->n_bars)
+        progress_block(&c->progress, lines, 1 + c->n_bars);
+    else
+        progress_say(&c->progress, "%s", first);
+}
+
 /* Sleeps a moment; says what is awaited; 0: go on waiting. */
 static int cluster_wait(struct local_cluster *c, const char *what, struct err *err)
 {
     if (!c->quiet)
-        progress_say(&c->progress, "%s (%.0f s)", what,
-                     (double)(clock_now_ms() - c->progress.start_ms) / 1000);
+        cluster_say(c, what);
     usleep(LOOK_EVERY_MS * 1000);
     if (stop_signal_is_raised())
         return err_set(err, ERR_CANCELLED, "stopped");
@@ -220,6 +236,35 @@ static int cluster_wait_bound(struct local_cluster *c, const char *key_file, str
     return rc;
 }
 
+static int64_t cluster_integer(const json_t *worker, const char *key)
+{
+    return json_integer_value(json_object_get(worker, key));
+}
+
+/* What comes over the network is the slower part, so it is shown while it lasts. */
+static void cluster_add_bar(struct local_cluster *c, const json_t *worker)
+{
+    const char *name = json_string_value(json_object_get(worker, "name"));
+    int64_t done = cluster_integer(worker, "fetch_done");
+    int64_t total = cluster_integer(worker, "fetch_total");
+    int64_t rate = cluster_integer(worker, "fetch_bytes_per_second");
+    char bar[PROGRESS_BAR_BYTES], left[40] = "";
+    bool fetches = done < total;
+    if (c->n_bars == MAX_BARS || !name)
+        return;
+    if (!fetches) {
+        done = cluster_integer(worker, "load_done");
+        total = cluster_integer(worker, "load_total");
+    } else if (rate > 0) {
+        int64_t seconds = (total - done) / rate;
+        snprintf(left, sizeof left, ", %.0f MB/s, %d:%02d left", (double)rate / 1e6,
+                 (int)(seconds / 60), (int)(seconds % 60));
+    }
+    snprintf(c->bars[c->n_bars++], BAR_LINE_BYTES, "%-12.24s %s %.0f of %.0f MB %s%s", name,
+             progress_bar(done, total, bar), (double)done / 1e6, (double)total / 1e6,
+             fetches ? "fetched" : "packed", left);
+}
+
 /* While it starts: what /health says, but where it speaks to people who start workers by hand. */
 static void cluster_explain(struct local_cluster *c, const char *reason, char *ret_text,
                             size_t size)
@@ -229,6 +274,7 @@ static void cluster_explain(struct local_cluster *c, const char *reason, char *r
     int64_t done = 0, total = 0;
     size_t i, joined = 0;
     int loading = 0, serving = 0, silent = 0;
+    c->n_bars = 0;
     if (http_client_get(&c->client, "/cluster", HEALTH_TIMEOUT_MS, &state, &ignored) == 0)
         joined = json_array_size(json_object_get(state, "workers"));
     json_array_foreach(json_object_get(state, "workers"), i, worker)
@@ -240,6 +286,8 @@ static void cluster_explain(struct local_cluster *c, const char *reason, char *r
         loading += is_loading;
         serving += is_serving;
         silent += is_loading && !bytes;
+        if (is_loading)
+            cluster_add_bar(c, worker);
         total += bytes;
         done += is_serving ? bytes : json_integer_value(json_object_get(worker, "load_done"));
     }
@@ -271,6 +319,8 @@ static int cluster_wait_healthy(struct local_cluster *c, struct err *err)
             cluster_explain(c, reason.text, what, sizeof what);
         else
             snprintf(what, sizeof what, "starting: waiting for the coordinator to answer");
+        if (rc != ERR_UNAVAILABLE)
+            c->n_bars = 0;
         rc = cluster_wait(c, what, err);
         if (rc < 0)
             return rc;

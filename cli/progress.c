@@ -24,9 +24,17 @@ static bool progress_is_due(const struct progress *p)
     return clock_now_ms() - p->last_ms >= (p->terminal ? PROGRESS_REWRITE_MS : PROGRESS_LINE_MS);
 }
 
+/* The lines of a block, from its last to its first. */
+static void progress_clear_block(struct progress *p)
+{
+    for (; p->lines_above > 0; p->lines_above--)
+        fputs("\r\033[K\033[A", stderr);
+}
+
 static void progress_show(struct progress *p, const char *text)
 {
     p->last_ms = clock_now_ms();
+    progress_clear_block(p);
     fprintf(stderr, p->terminal ? "\r\033[K%s" : "%s\n", text);
     fflush(stderr);
     p->line_open = p->terminal;
@@ -47,6 +55,29 @@ void progress_say(struct progress *p, const char *format, ...)
         return;
     snprintf(p->said, sizeof p->said, "%s", text);
     progress_show(p, text);
+}
+
+void progress_block(struct progress *p, const char *const *lines, int n_lines)
+{
+    if (!p->terminal) {
+        progress_say(p, "%s", lines[0]);
+        return;
+    }
+    if (!progress_is_due(p))
+        return;
+    progress_show(p, lines[0]);
+    for (int i = 1; i < n_lines; i++)
+        fprintf(stderr, "\n\r\033[K%s", lines[i]);
+    fflush(stderr);
+    p->lines_above = n_lines - 1;
+}
+
+const char *progress_bar(int64_t done, int64_t total, char to[PROGRESS_BAR_BYTES])
+{
+    memcpy(to, "[....................]", PROGRESS_BAR_BYTES);
+    double part = total > 0 ? (double)(done < total ? done : total) / (double)total : 0;
+    memset(to + 1, '#', (size_t)(20.0 * (part > 0 ? part : 0)));
+    return to;
 }
 
 void progress_bytes(struct progress *p, const char *what, int64_t done, int64_t total)
@@ -71,11 +102,10 @@ void progress_bytes(struct progress *p, const char *what, int64_t done, int64_t 
             snprintf(left, sizeof left, ", %d:%02d left", (int)(seconds / 60), (int)(seconds % 60));
     }
     if (total > 0) {
-        char bar[21] = "....................";
-        int filled = (int)(20.0 * (double)(done < total ? done : total) / (double)total);
-        memset(bar, '#', (size_t)filled);
-        snprintf(text, sizeof text, "%s [%s] %.1f of %.1f MB, %.1f MB/s%s", what, bar,
-                 (double)done / 1e6, (double)total / 1e6, p->rate / 1e6, left);
+        char bar[PROGRESS_BAR_BYTES];
+        snprintf(text, sizeof text, "%s %s %.1f of %.1f MB, %.1f MB/s%s", what,
+                 progress_bar(done, total, bar), (double)done / 1e6, (double)total / 1e6,
+                 p->rate / 1e6, left);
     } else {
         snprintf(text, sizeof text, "%s %.1f MB, %.1f MB/s", what, (double)done / 1e6,
                  p->rate / 1e6);
@@ -97,6 +127,7 @@ void progress_line(struct progress *p, const char *format, ...)
 
 void progress_end(struct progress *p)
 {
+    progress_clear_block(p);
     if (p->line_open)
         fputs("\r\033[K", stderr);
     fflush(stderr);

@@ -8,10 +8,11 @@
 
 struct progress {
     bool terminal;
-    bool line_open;
-    char said[512]; /* by progress_say(), last */ /* a rewritable line stands without its newline */
-    int64_t start_ms;                             /* of what is going on */
-    int64_t last_ms;                              /* when something was last shown */
+    bool line_open;   /* a rewritable line stands without its newline */
+    int lines_above;  /* of a block, above that line */
+    char said[512];   /* by progress_say(), last */
+    int64_t start_ms; /* of what is going on */
+    int64_t last_ms;  /* when something was last shown */
     int64_t first_bytes, shown_bytes;
     double rate; /* bytes a second, smoothed */
 };
@@ -20,6 +21,12 @@ void progress_start(struct progress *p);
 /* Shows the text when it is time to show something. */
 void progress_say(struct progress *p, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* On a terminal, several lines that are rewritten together; elsewhere as progress_say(), of the
+ * first one. */
+void progress_block(struct progress *p, const char *const *lines, int n_lines);
+/* "[#####...............]" */
+#define PROGRESS_BAR_BYTES 23
+const char *progress_bar(int64_t done, int64_t total, char to[PROGRESS_BAR_BYTES]);
 /* The same for bytes of a whole: bar, amount, rate, time left. total 0: unknown. */
 void progress_bytes(struct progress *p, const char *what, int64_t done, int64_t total);
 /* Shows the text now, as a line that stays. */

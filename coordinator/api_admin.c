@@ -110,6 +110,9 @@ static json_t *api_admin_worker_json(const struct coordinator_worker_status *w)
                               w->next_stage >= 0
                                   ? json_pack("[i, i]", w->next_first_layer, w->next_end_layer)
                                   : json_null());
+    rc |= json_object_set_new(worker, "fetch_done", json_integer(w->fetch_done));
+    rc |= json_object_set_new(worker, "fetch_total", json_integer(w->fetch_total));
+    rc |= json_object_set_new(worker, "fetch_bytes_per_second", json_integer(w->fetch_rate));
     rc |= json_object_set_new(worker, "clock_offset_us",
                               w->is_timed ? json_integer(w->clock_offset_us) : json_null());
     rc |= json_object_set_new(worker, "clock_uncertainty_us",

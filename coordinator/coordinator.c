@@ -23,6 +23,7 @@ struct coordinator {
     struct announcer announcer;
     struct registry registry;
     struct pipeline pipeline;
+    struct shipping *shipping;
     struct deployment deployment;
     struct scheduler scheduler;
     struct tokenizer *tokenizer;
@@ -446,6 +447,7 @@ static int coordinator_open_model(struct coordinator *c, struct err *err)
         .change_after_ms = 1000 * s->replan_after_s,
         .measure = s->measure,
         .objective = (enum planner_objective)s->objective_choice,
+        .shipping = c->shipping,
         .results_host = any                                         ? "*"
                         : strcmp(s->cluster_host, "localhost") == 0 ? "127.0.0.1"
                                                                     : s->cluster_host,
@@ -508,12 +510,14 @@ int coordinator_open(struct coordinator **ret_coordinator,
     c->tenant_requests = calloc((size_t)c->n_tenants, sizeof *c->tenant_requests);
     c->first_deadline_us = INT64_MAX;
     c->announcer.fd = -1;
-    c->zmq = zmq_ctx_new();
-    int rc = c->zmq && c->tenant_requests
-                 ? 0
-                 : err_set(err, ERR_MEMORY, "no memory for ZeroMQ and the tenants");
+    int rc = c->tenant_requests ? wire_context(&c->zmq, err)
+                                : err_set(err, ERR_MEMORY, "no memory for the tenants");
     if (rc == 0)
         rc = coordinator_open_sockets(c, err);
+    if (rc == 0)
+        rc = shipping_open(&c->shipping, c->zmq, settings->cluster_host,
+                           settings->cluster_port ? settings->cluster_port + 2 : 0,
+                           settings->is_encrypted ? &c->trust.own : NULL, err);
     if (rc == 0)
         rc = timeline_new(&c->timeline, err);
     if (rc == 0) {
@@ -536,6 +540,7 @@ void coordinator_close(struct coordinator *c)
         coordinator_end(c, c->requests, FINISH_CANCELLED);
     scheduler_clear(&c->scheduler);
     tokenizer_free(c->tokenizer);
+    shipping_close(c->shipping); /* it lends what the deployment has mapped */
     deployment_close(&c->deployment);
     pipeline_close(&c->pipeline);
     registry_close(&c->registry);
@@ -546,6 +551,11 @@ void coordinator_close(struct coordinator *c)
         zmq_ctx_term(c->zmq);
     free(c->tenant_requests);
     free(c);
+}
+
+int coordinator_content_port(const struct coordinator *c)
+{
+    return shipping_port(c->shipping);
 }
 
 int coordinator_cluster_port(const struct coordinator *c)
@@ -633,6 +643,9 @@ bool coordinator_worker_status(const struct coordinator *c, int index,
         .memory_claimed = w->memory_claimed,
         .load_done = w->load_done,
         .load_total = w->load_total,
+        .fetch_done = w->fetch_done,
+        .fetch_total = w->fetch_total,
+        .fetch_rate = w->fetch_rate,
         .steps = w->steps,
         .busy_us = w->busy_us,
         .cores = w->cores,

@@ -44,6 +44,7 @@ struct coordinator_worker_status {
     int threads;
     int64_t memory_offered, memory_claimed;
     int64_t load_done, load_total;
+    int64_t fetch_done, fetch_total, fetch_rate; /* over the network; bytes, and a second */
     uint64_t steps, busy_us;
     bool is_timed;           /* the two below are known */
     int64_t clock_offset_us; /* its monotonic clock minus ours */

@@ -85,8 +85,10 @@ static int program_write_ready_file(const struct program *p, struct err *err)
     FILE *f = fopen(beside, "w");
     if (!f)
         return err_set(err, ERR_IO, "%s: %s", beside, strerror(errno));
-    fprintf(f, "{\"http\": \"%s:%d\", \"cluster\": \"%s:%d\"}\n", s->http_host,
-            http_server_port(p->http), s->cluster_host, coordinator_cluster_port(p->coordinator));
+    fprintf(f, "{\"http\": \"%s:%d\", \"cluster\": \"%s:%d\", \"content\": \"%s:%d\"}\n",
+            s->http_host, http_server_port(p->http), s->cluster_host,
+            coordinator_cluster_port(p->coordinator), s->cluster_host,
+            coordinator_content_port(p->coordinator));
     if (fclose(f) != 0 || rename(beside, s->ready_file) != 0)
         return err_set(err, ERR_IO, "%s: %s", s->ready_file, strerror(errno));
     return 0;

@@ -14,6 +14,7 @@ int coordinator_open(struct coordinator **ret_coordinator,
                      const struct coordinator_settings *settings, struct err *err);
 void coordinator_close(struct coordinator *c); /* NULL and half-open is fine */
 int coordinator_cluster_port(const struct coordinator *c);
+int coordinator_content_port(const struct coordinator *c); /* weights for workers */
 /* The sockets whose messages coordinator_run() takes: for the loop's poll. The door: NULL where
  * links are plain. */
 void coordinator_sockets(const struct coordinator *c, void **ret_control, void **ret_results,

@@ -46,7 +46,8 @@ static const struct conf_option coordinator_options[] = {
      .check = conf_check_endpoint,
      .value = "HOST:PORT",
      .initial = "127.0.0.1:7470",
-     .help = "address that workers join; results come back on the next port"},
+     .help = "address that workers join; results come back on the next port, and weights are "
+             "given out on the one after"},
     {.name = "workers",
      .type = CONF_INT,
      .offset = FIELD(workers),

@@ -23,6 +23,8 @@
 #define OFFICE_LINK     110e6       /* bytes a second */
 #define MEASURE_MS      5000        /* a plan waits for measurements */
 #define MEASURE_BYTES   (128 << 20) /* a smaller model is not worth them */
+/* While workers load, the log says so often how far they are. */
+#define TELL_EVERY_MS 5000
 
 static bool deployment_on_hash(void *context, int64_t bytes)
 {
@@ -345,6 +347,27 @@ int deployment_make_plan(const struct deployment *d, struct worker_entry *const 
     return rc;
 }
 
+static int deployment_send_with_sources(const struct deployment *d, struct registry *r,
+                                        const struct worker_entry *w, Paceline__Load *load,
+                                        struct err *err)
+{
+    Paceline__ModelConfig config;
+    struct shipping_sources sources;
+    shipping_describe_config(&d->model, &config);
+    shipping_find_sources(d->spec.shipping, d->spec.results_host, r, w, load, &sources);
+    load->config = &config;
+    load->n_sources = sources.n;
+    load->sources = sources.list;
+    size_t size = paceline__load__get_packed_size(load);
+    if (size > WIRE_MAX_ENVELOPE - 64)
+        return err_set(err, ERR_LIMIT,
+                       "worker %s: the list of its tensors' chunks takes %zu bytes, and a message "
+                       "may have %u: share the layers among more workers",
+                       w->name, size, WIRE_MAX_ENVELOPE);
+    registry_send(r, w, PACELINE__CONTROL__BODY_LOAD, load);
+    return 0;
+}
+
 /* With keys: whom the stage listens to and whom it speaks to. NULL: the coordinator. peers: room
  * for one of each worker, borrowed by load. */
 static void deployment_add_keys(Paceline__Load *load, struct registry *r,
@@ -406,10 +429,7 @@ static int deployment_send_load(const struct deployment *d, struct registry *r,
         if (!model_tensor_is_in_stage(&d->model, t->name, plan->stages[stage].first_layer,
                                       plan->stages[stage].end_layer))
             continue;
-        paceline__tensor_digest__init(&digests[used]);
-        digests[used].name = (char *)t->name;
-        digests[used].sha256.data = (uint8_t *)d->manifest.digests[i];
-        digests[used].sha256.len = DIGEST_BYTES;
+        shipping_describe_tensor(d->weights, &d->manifest, i, &digests[used]);
         list[used] = &digests[used];
         used++;
     }
@@ -418,11 +438,11 @@ static int deployment_send_load(const struct deployment *d, struct registry *r,
     load.n_digests = used;
     load.digests = list;
     deployment_add_keys(&load, r, upstream, next, peers);
-    registry_send(r, w, PACELINE__CONTROL__BODY_LOAD, &load);
+    int rc = deployment_send_with_sources(d, r, w, &load, err);
     free(peers);
     free(digests);
     free(list);
-    return 0;
+    return rc;
 }
 
 int deployment_send_loads(const struct deployment *d, struct registry *r, const struct pipeline *p,
@@ -470,6 +490,7 @@ static int deployment_start_loading(struct deployment *d, struct registry *r,
         w->first_layer = s->first_layer;
         w->end_layer = s->end_layer;
         w->load_done = w->load_total = w->memory_claimed = 0;
+        w->fetch_done = w->fetch_total = w->fetch_rate = 0;
         w->beats_astray = 0;
     }
     int rc = deployment_send_loads(d, r, p, &d->plan, entries, false, err);
@@ -661,6 +682,29 @@ void deployment_begin(struct deployment *d, struct registry *r, struct pipeline 
              d->plan.n_stages == 1 ? "" : "s");
 }
 
+static void deployment_tell_loading(struct deployment *d, const struct registry *r)
+{
+    int64_t now_ms = clock_now_ms();
+    if (d->state != DEPLOYMENT_LOADING)
+        d->last_told_ms = now_ms;
+    if (now_ms - d->last_told_ms < TELL_EVERY_MS)
+        return;
+    d->last_told_ms = now_ms;
+    for (const struct worker_entry *w = r->workers; w; w = w->next) {
+        if (w->stage < 0 || w->state != WORKER_LOADING)
+            continue;
+        int64_t left = w->fetch_total - w->fetch_done;
+        if (left > 0)
+            log_info("worker %s: %.0f of %.0f MB fetched, %.0f MB/s, %.0f s left", w->name,
+                     (double)w->fetch_done / 1e6, (double)w->fetch_total / 1e6,
+                     (double)w->fetch_rate / 1e6,
+                     w->fetch_rate > 0 ? (double)left / (double)w->fetch_rate : 0.0);
+        else
+            log_info("worker %s: %.0f of %.0f MB packed", w->name, (double)w->load_done / 1e6,
+                     (double)w->load_total / 1e6);
+    }
+}
+
 int deployment_review(struct deployment *d, struct registry *r, struct pipeline *p,
                       enum deployment_event *ret_event, struct err *err)
 {
@@ -672,9 +716,13 @@ int deployment_review(struct deployment *d, struct registry *r, struct pipeline 
             *err = d->hash_err;
             return d->hash_rc;
         }
+        int published = shipping_publish(d->spec.shipping, d->weights, &d->manifest, err);
+        if (published != 0)
+            return published;
         d->state = DEPLOYMENT_WAITING;
         r->joined = true; /* some may have come meanwhile */
     }
+    deployment_tell_loading(d, r);
     int rc = 0;
     bool look = r->joined || r->stage_failed || d->awaits_measures;
     if (deployment_review_losses(d, r, p, ret_event))
@@ -701,7 +749,8 @@ void deployment_explain(const struct deployment *d, const struct registry *r, ch
 {
     int wanted =
         d->spec.n_cuts + 1 > d->spec.workers_wanted ? d->spec.n_cuts + 1 : d->spec.workers_wanted;
-    int64_t done = 0, total = 0;
+    int64_t done = 0, total = 0, left = 0, rate = 0;
+    char fetching[80] = "";
     switch (d->state) {
     case DEPLOYMENT_HASHING:
         snprintf(to, size, "hashing the model's weights, %.0f %% done",
@@ -723,9 +772,15 @@ void deployment_explain(const struct deployment *d, const struct registry *r, ch
         for (const struct worker_entry *w = r->workers; w; w = w->next) {
             done += w->state == WORKER_SERVING ? w->load_total : w->load_done;
             total += w->load_total;
+            left += w->fetch_total - w->fetch_done;
+            rate += w->fetch_done < w->fetch_total ? w->fetch_rate : 0;
         }
-        snprintf(to, size, "%d worker%s loading weights, %.0f of %.0f MB done", d->plan.n_stages,
-                 d->plan.n_stages == 1 ? " is" : "s are", (double)done / 1e6, (double)total / 1e6);
+        if (left > 0)
+            snprintf(fetching, sizeof fetching, ", %.0f MB to fetch at %.0f MB/s",
+                     (double)left / 1e6, (double)rate / 1e6);
+        snprintf(to, size, "%d worker%s loading weights, %.0f of %.0f MB done%s", d->plan.n_stages,
+                 d->plan.n_stages == 1 ? " is" : "s are", (double)done / 1e6, (double)total / 1e6,
+                 fetching);
         return;
     case DEPLOYMENT_SERVING:
         snprintf(to, size, "in service");

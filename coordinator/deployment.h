@@ -12,6 +12,7 @@
 #include "coordinator/planner.h"
 #include "coordinator/registry.h"
 #include "coordinator/replan.h"
+#include "coordinator/shipping.h"
 #include "model/manifest.h"
 
 #include <pthread.h>
@@ -36,8 +37,9 @@ struct deployment_spec {
     double change_gain;      /* so much faster another plan must be; 0.15 */
     int64_t change_after_ms; /* and for so long, by what was observed */
     enum planner_objective objective;
-    bool measure;             /* workers, before they are planned with */
-    const char *results_host; /* "*" where the coordinator listens on every address */
+    bool measure;              /* workers, before they are planned with */
+    const char *results_host;  /* "*" where the coordinator listens on every address */
+    struct shipping *shipping; /* borrowed; closed before the deployment */
 };
 
 struct deployment_plan {
@@ -76,8 +78,9 @@ struct deployment {
     int64_t change_ready_ms;     /* or some time after this, when it was ready */
     struct replan_state replan;  /* what observed times say of the plan in service */
     int64_t replan_judged_ms;
-    struct err obstacle; /* why there is no plan; code 0: none known */
-    struct err failure;  /* of DEPLOYMENT_FAILED */
+    struct err obstacle;  /* why there is no plan; code 0: none known */
+    struct err failure;   /* of DEPLOYMENT_FAILED */
+    int64_t last_told_ms; /* how far loading is, in the log */
     int n_barren; /* plans in a row that broke after steps went out and before one came back */
 };
 

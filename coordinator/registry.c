@@ -15,6 +15,8 @@
 #define MAX_WORKERS  1024
 /* A plan that a worker still does not know after so many heartbeats was lost on the way to it. */
 #define BEATS_ASTRAY 8
+#define DIGEST_BYTES 32
+#define MAX_HAVE     4096 /* tensors that a worker says it has */
 
 int registry_open(struct registry *r, void *zmq, const char *host, int port, struct trust *trust,
                   int *ret_port, struct err *err)
@@ -52,13 +54,19 @@ static void registry_say_farewell(struct registry *r)
         registry_send(r, w, PACELINE__CONTROL__BODY_RELEASED, &released);
 }
 
+static void registry_free_worker(struct worker_entry *w)
+{
+    free(w->have);
+    free(w);
+}
+
 void registry_close(struct registry *r)
 {
     if (r->socket)
         registry_say_farewell(r);
     while (r->workers) {
         struct worker_entry *next = r->workers->next;
-        free(r->workers);
+        registry_free_worker(r->workers);
         r->workers = next;
     }
     if (r->monitor)
@@ -140,7 +148,7 @@ static void registry_remove(struct registry *r, struct worker_entry *w, const ch
         }
     }
     r->n_workers--;
-    free(w);
+    registry_free_worker(w);
 }
 
 static void registry_refuse(struct registry *r, const struct wire_identity *from,
@@ -274,6 +282,8 @@ static void registry_on_hello(struct registry *r, const struct wire_identity *fr
     memcpy(w->key, from->key, sizeof w->key);
     registry_copy(w->isa, sizeof w->isa, h->isa);
     snprintf(w->address, sizeof w->address, "%s", h->data_endpoint);
+    if (registry_is_endpoint(h->content_endpoint))
+        snprintf(w->content_address, sizeof w->content_address, "%s", h->content_endpoint);
     w->threads = (int)h->threads;
     w->memory_bytes = h->memory_bytes;
     w->cores = h->cores < 65536 ? (int)h->cores : 0;
@@ -357,6 +367,38 @@ static void registry_on_ready(struct registry *r, struct worker_entry *w)
     w->state = WORKER_SERVING;
     w->last_busy_ms = clock_now_ms();
     r->stage_ready = true;
+}
+
+static int registry_compare_digests(const void *a, const void *b)
+{
+    return memcmp(a, b, DIGEST_BYTES);
+}
+
+static void registry_on_have(struct worker_entry *w, const Paceline__Have *have)
+{
+    size_t n = have->digests.len / DIGEST_BYTES;
+    if (have->digests.len % DIGEST_BYTES != 0 || n > MAX_HAVE)
+        return;
+    unsigned char *digests = malloc(n * DIGEST_BYTES + 1);
+    if (!digests)
+        return;
+    if (n)
+        memcpy(digests, have->digests.data, n * DIGEST_BYTES);
+    qsort(digests, n, DIGEST_BYTES, registry_compare_digests);
+    free(w->have);
+    w->have = digests;
+    w->n_have = n;
+}
+
+static void registry_on_progress(struct worker_entry *w, const Paceline__Progress *p)
+{
+    if (p->epoch != (w->next_stage >= 0 ? w->next_epoch : w->epoch))
+        return;
+    w->load_done = p->bytes_done;
+    w->load_total = p->bytes_total;
+    w->fetch_done = p->fetched_bytes;
+    w->fetch_total = p->fetch_bytes;
+    w->fetch_rate = p->bytes_per_second;
 }
 
 /* Says what a lost message should have said, so that a link that breaks now and then costs time
@@ -462,10 +504,10 @@ static void registry_on_message(struct registry *r, const struct wire_identity *
         registry_on_beat(r, w, c->heartbeat);
         break;
     case PACELINE__CONTROL__BODY_PROGRESS:
-        if (c->progress->epoch == (w->next_stage >= 0 ? w->next_epoch : w->epoch)) {
-            w->load_done = c->progress->bytes_done;
-            w->load_total = c->progress->bytes_total;
-        }
+        registry_on_progress(w, c->progress);
+        break;
+    case PACELINE__CONTROL__BODY_HAVE:
+        registry_on_have(w, c->have);
         break;
     case PACELINE__CONTROL__BODY_READY:
         if (w->next_stage >= 0 && c->ready->epoch == w->next_epoch) {

@@ -43,6 +43,7 @@ struct worker_entry {
     int stage, first_layer, end_layer; /* -1: none */
     uint64_t epoch;
     int64_t load_done, load_total;
+    int64_t fetch_done, fetch_total, fetch_rate; /* of these bytes, what comes over the network */
     int64_t memory_claimed;
     int beats_astray; /* heartbeats in a row that do not know the newest of these plans */
     /* the stage of the plan that is made ready beside the one that serves; -1: none */
@@ -54,6 +55,9 @@ struct worker_entry {
     bool is_leaving;  /* it asked for that itself, and waits for its Released */
     char kernels[1024];
     uint64_t steps, busy_us;
+    char content_address[128]; /* where it gives tensors to others; "": it does not */
+    unsigned char *have;       /* digests of those that it can give, ascending, 32 bytes each */
+    size_t n_have;
     struct clock_offset clock; /* its monotonic clock against ours */
     struct worker_entry *next;
 };

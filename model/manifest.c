@@ -13,9 +13,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Between two reports of progress. */
-#define CHUNK_BYTES ((size_t)4 << 20)
-
 static bool sha256_begin(EVP_MD_CTX **ret_sha)
 {
     *ret_sha = EVP_MD_CTX_new();
@@ -27,12 +24,56 @@ static bool sha256_end(EVP_MD_CTX *sha, unsigned char ret_digest[DIGEST_BYTES])
     return EVP_DigestFinal_ex(sha, ret_digest, NULL) == 1;
 }
 
+size_t manifest_chunk_count(size_t bytes)
+{
+    return bytes / MANIFEST_CHUNK_BYTES + (bytes % MANIFEST_CHUNK_BYTES != 0);
+}
+
+size_t manifest_chunk_bytes(size_t bytes, size_t chunk)
+{
+    size_t begin = chunk * MANIFEST_CHUNK_BYTES;
+    return bytes - begin < MANIFEST_CHUNK_BYTES ? bytes - begin : MANIFEST_CHUNK_BYTES;
+}
+
+void manifest_digest_chunk(const void *data, size_t bytes, unsigned char ret_digest[DIGEST_BYTES])
+{
+    /* Without memory for its context the digest is one that nothing has: the comparison that
+     * follows fails, which is the safe side. */
+    if (EVP_Digest(data, bytes, ret_digest, NULL, EVP_sha256(), NULL) != 1)
+        memset(ret_digest, 0, DIGEST_BYTES);
+}
+
+static bool tensor_begin(EVP_MD_CTX **ret_sha, uint64_t bytes)
+{
+    static const char title[] = "paceline tensor 1\n";
+    return sha256_begin(ret_sha) && EVP_DigestUpdate(*ret_sha, title, sizeof title - 1) == 1 &&
+           EVP_DigestUpdate(*ret_sha, &bytes, sizeof bytes) == 1;
+}
+
+void manifest_digest_chunks(uint64_t bytes, const void *digests, size_t n_chunks,
+                            unsigned char ret_digest[DIGEST_BYTES])
+{
+    EVP_MD_CTX *sha;
+    if (!tensor_begin(&sha, bytes) ||
+        EVP_DigestUpdate(sha, digests, n_chunks * DIGEST_BYTES) != 1 ||
+        !sha256_end(sha, ret_digest))
+        memset(ret_digest, 0, DIGEST_BYTES);
+    EVP_MD_CTX_free(sha);
+}
+
 void manifest_digest_tensor(const struct tensor *t, unsigned char ret_digest[DIGEST_BYTES])
 {
-    /* Without memory for its context the digest is one that no tensor has: the comparison that
-     * follows fails, which is the safe side. */
-    if (EVP_Digest(t->data, t->bytes, ret_digest, NULL, EVP_sha256(), NULL) != 1)
+    EVP_MD_CTX *sha;
+    unsigned char digest[DIGEST_BYTES];
+    bool ok = tensor_begin(&sha, t->bytes);
+    for (size_t i = 0; ok && i < manifest_chunk_count(t->bytes); i++) {
+        manifest_digest_chunk((const unsigned char *)t->data + i * MANIFEST_CHUNK_BYTES,
+                              manifest_chunk_bytes(t->bytes, i), digest);
+        ok = EVP_DigestUpdate(sha, digest, DIGEST_BYTES) == 1;
+    }
+    if (!ok || !sha256_end(sha, ret_digest))
         memset(ret_digest, 0, DIGEST_BYTES);
+    EVP_MD_CTX_free(sha);
 }
 
 void manifest_hex(const unsigned char digest[DIGEST_BYTES], char to[2 * DIGEST_BYTES + 1])
@@ -64,6 +105,8 @@ static bool hex_read(const char *hex, unsigned char ret_digest[DIGEST_BYTES])
 void manifest_clear(struct manifest *m)
 {
     free(m->digests);
+    free(m->first_chunks);
+    free(m->chunks);
     *m = (struct manifest){0};
 }
 
@@ -88,6 +131,15 @@ static bool root_of(const struct weight_file *f, struct manifest *m)
     return ok;
 }
 
+/* A tensor's digests from those of their chunks, and the root from these. */
+static bool derive(const struct weight_file *f, struct manifest *m)
+{
+    for (size_t i = 0; i < m->n_tensors; i++)
+        manifest_digest_chunks(weight_file_tensor(f, i)->bytes, m->chunks[m->first_chunks[i]],
+                               m->first_chunks[i + 1] - m->first_chunks[i], m->digests[i]);
+    return root_of(f, m);
+}
+
 /* What all threads hash together. */
 struct work {
     const struct weight_file *file;
@@ -98,71 +150,51 @@ struct work {
     void *context;
 };
 
-static bool digest_one(struct work *w, size_t index)
+static void digest_one(struct work *w, const struct tensor *t, size_t chunk,
+                       unsigned char ret_digest[DIGEST_BYTES])
 {
-    const struct tensor *t = weight_file_tensor(w->file, index);
-    const unsigned char *data = t->data;
-    EVP_MD_CTX *sha;
-    bool ok = sha256_begin(&sha);
-    weight_file_prefetch(w->file, t);
-    for (size_t at = 0; ok && at < t->bytes && !atomic_load(&w->cancelled); at += CHUNK_BYTES) {
-        size_t count = t->bytes - at < CHUNK_BYTES ? t->bytes - at : CHUNK_BYTES;
-        ok = EVP_DigestUpdate(sha, data + at, count) == 1;
-        long long done = atomic_fetch_add(&w->done, (long long)count) + (long long)count;
-        if (w->progress && omp_get_thread_num() == 0) /* the caller's own thread */
-            if (!w->progress(w->context, done))
-                atomic_store(&w->cancelled, true);
-    }
-    ok = ok && sha256_end(sha, w->manifest->digests[index]);
-    EVP_MD_CTX_free(sha);
-    return ok;
-}
-
-struct sized {
-    size_t bytes, index;
-};
-
-static int compare_sizes(const void *a, const void *b)
-{
-    const struct sized *x = a, *y = b;
-    if (x->bytes != y->bytes)
-        return x->bytes < y->bytes ? 1 : -1;
-    return (x->index > y->index) - (x->index < y->index);
+    size_t bytes = manifest_chunk_bytes(t->bytes, chunk);
+    if (chunk == 0)
+        weight_file_prefetch(w->file, t);
+    manifest_digest_chunk((const unsigned char *)t->data + chunk * MANIFEST_CHUNK_BYTES, bytes,
+                          ret_digest);
+    long long done = atomic_fetch_add(&w->done, (long long)bytes) + (long long)bytes;
+    if (w->progress && omp_get_thread_num() == 0) /* the caller's own thread */
+        if (!w->progress(w->context, done))
+            atomic_store(&w->cancelled, true);
 }
 
 static int digest_all(struct work *w, struct err *err)
 {
-    size_t n = w->manifest->n_tensors;
-    struct sized *order = malloc((n + 1) * sizeof *order);
-    if (!order)
+    struct manifest *m = w->manifest;
+    size_t n_chunks = m->first_chunks[m->n_tensors];
+    size_t *owners = malloc((n_chunks + 1) * sizeof *owners);
+    if (!owners)
         return err_set(err, ERR_MEMORY, "%s: no memory for its digests", weight_file_path(w->file));
-    for (size_t i = 0; i < n; i++)
-        order[i] = (struct sized){weight_file_tensor(w->file, i)->bytes, i};
-    /* largest first, so that none of them comes last and alone */
-    qsort(order, n, sizeof *order, compare_sizes);
-    atomic_bool failed = false;
-    /* Asked once before: the caller's thread may get no tensor at all of a small file. */
+    for (size_t i = 0; i < m->n_tensors; i++)
+        for (size_t c = m->first_chunks[i]; c < m->first_chunks[i + 1]; c++)
+            owners[c] = i;
+    /* Asked once before: the caller's thread may get no chunk at all of a small file. */
     if (w->progress && !w->progress(w->context, 0))
         atomic_store(&w->cancelled, true);
 #pragma omp parallel for schedule(dynamic, 1)
-    for (size_t i = 0; i < n; i++)
-        if (!atomic_load(&w->cancelled) && !digest_one(w, order[i].index))
-            atomic_store(&failed, true);
-    free(order);
+    for (size_t c = 0; c < n_chunks; c++)
+        if (!atomic_load(&w->cancelled))
+            digest_one(w, weight_file_tensor(w->file, owners[c]), c - m->first_chunks[owners[c]],
+                       m->chunks[c]);
+    free(owners);
     if (w->cancelled)
         return err_set(err, ERR_CANCELLED, "%s: hashing was given up", weight_file_path(w->file));
-    if (failed)
-        return err_set(err, ERR_MEMORY, "%s: SHA-256 of its tensors failed: no memory",
-                       weight_file_path(w->file));
     if (w->progress)
         w->progress(w->context, atomic_load(&w->done));
     return 0;
 }
 
 /* The cache: one text file per model, named by what identifies its parts without reading them.
- *   paceline manifest 1
+ *   paceline manifest 2
  *   HEX  root
  *   HEX  TENSOR NAME
+ *   HEX          of each of its chunks
  *   … */
 static bool cache_path(const struct weight_file *f, const char *cache_dir, struct buf *path)
 {
@@ -195,14 +227,18 @@ static void cache_text(const struct weight_file *f, const struct manifest *m, st
 {
     char hex[2 * DIGEST_BYTES + 1];
     manifest_hex(m->root, hex);
-    buf_printf(text, "paceline manifest 1\n%s  root\n", hex);
+    buf_printf(text, "paceline manifest 2\n%s  root\n", hex);
     for (size_t i = 0; i < m->n_tensors; i++) {
         manifest_hex(m->digests[i], hex);
         buf_printf(text, "%s  %s\n", hex, weight_file_tensor(f, i)->name);
+        for (size_t c = m->first_chunks[i]; c < m->first_chunks[i + 1]; c++) {
+            manifest_hex(m->chunks[c], hex);
+            buf_printf(text, "%s\n", hex);
+        }
     }
 }
 
-/* Believed only if it is, to the byte, what would be written for these digests; the root, computed
+/* Believed only if it is, to the byte, what would be written for these chunks; the root, computed
  * again from them, is its checksum. */
 static bool cache_read(const struct weight_file *f, const char *path, struct manifest *m)
 {
@@ -218,12 +254,15 @@ static bool cache_read(const struct weight_file *f, const char *path, struct man
         fclose(file);
     ok = ok && text.length == expected.length;
     const size_t hex = 2 * DIGEST_BYTES;
-    size_t at = sizeof "paceline manifest 1\n" - 1 + hex + sizeof "  root\n" - 1;
+    size_t at = sizeof "paceline manifest 2\n" - 1 + hex + sizeof "  root\n" - 1;
     for (size_t i = 0; ok && i < m->n_tensors; i++) {
-        ok = hex_read(text.data + at, m->digests[i]);
         at += hex + 2 + strlen(weight_file_tensor(f, i)->name) + 1;
+        for (size_t c = m->first_chunks[i]; ok && c < m->first_chunks[i + 1]; c++) {
+            ok = hex_read(text.data + at, m->chunks[c]);
+            at += hex + 1;
+        }
     }
-    ok = ok && root_of(f, m);
+    ok = ok && derive(f, m);
     if (ok) {
         buf_reset(&expected);
         cache_text(f, m, &expected);
@@ -284,14 +323,29 @@ static void cache_write(const struct weight_file *f, const char *cache_dir, cons
     buf_clear(&temporary);
 }
 
+static bool allocate(struct manifest *m, const struct weight_file *f)
+{
+    m->n_tensors = weight_file_tensor_count(f);
+    m->digests = calloc(m->n_tensors + 1, sizeof *m->digests);
+    m->first_chunks = calloc(m->n_tensors + 1, sizeof *m->first_chunks);
+    if (!m->digests || !m->first_chunks)
+        return false;
+    for (size_t i = 0; i < m->n_tensors; i++)
+        m->first_chunks[i + 1] =
+            m->first_chunks[i] + manifest_chunk_count(weight_file_tensor(f, i)->bytes);
+    m->chunks = calloc(m->first_chunks[m->n_tensors] + 1, sizeof *m->chunks);
+    return m->chunks != NULL;
+}
+
 int manifest_compute(struct manifest *ret_manifest, const struct weight_file *f,
                      const char *cache_dir, bool (*progress)(void *context, int64_t bytes_done),
                      void *context, struct err *err)
 {
-    struct manifest m = {.n_tensors = weight_file_tensor_count(f)};
-    m.digests = calloc(m.n_tensors + 1, sizeof *m.digests);
-    if (!m.digests)
+    struct manifest m = {0};
+    if (!allocate(&m, f)) {
+        manifest_clear(&m);
         return err_set(err, ERR_MEMORY, "%s: no memory for its digests", weight_file_path(f));
+    }
     struct buf path;
     buf_init(&path);
     bool has_cache = cache_dir && cache_path(f, cache_dir, &path);
@@ -299,7 +353,7 @@ int manifest_compute(struct manifest *ret_manifest, const struct weight_file *f,
     if (!has_cache || !cache_read(f, path.data, &m)) {
         struct work work = {.file = f, .manifest = &m, .progress = progress, .context = context};
         rc = digest_all(&work, err);
-        if (rc == 0 && !root_of(f, &m))
+        if (rc == 0 && !derive(f, &m))
             rc = err_set(err, ERR_MEMORY, "%s: SHA-256 of its index failed: no memory",
                          weight_file_path(f));
         if (rc == 0 && has_cache && parts_are_unchanged(f))

@@ -401,3 +401,32 @@ int model_config_read(struct model_config *ret_config, const struct weight_file 
         *ret_config = c;
     return rc;
 }
+
+static bool is_within(double value, double min, double max)
+{
+    return value >= min && value <= max; /* false for a NaN */
+}
+
+static bool sizes_are_sound(const struct model_config *c)
+{
+    return is_within(c->n_layers, 1, MAX_LAYERS) && is_within(c->hidden_size, 1, MAX_HIDDEN) &&
+           is_within(c->intermediate_size, 1, MAX_INTERMEDIATE) &&
+           is_within(c->n_heads, 1, MAX_HEADS) && is_within(c->n_kv_heads, 1, c->n_heads) &&
+           c->n_heads % c->n_kv_heads == 0 && is_within(c->head_dim, 2, 256) &&
+           is_within(c->vocabulary_size, 1, MAX_VOCABULARY) &&
+           is_within(c->context_length, 1, MAX_CONTEXT);
+}
+
+int model_config_check(const struct model_config *c, struct err *err)
+{
+    bool yarn = c->yarn_factor != 0;
+    if ((c->architecture == MODEL_QWEN2 || c->architecture == MODEL_QWEN3) && sizes_are_sound(c) &&
+        c->rms_eps > 0 && c->rms_eps <= 1 && is_within(c->rope_base, 1e-300, 1e15) &&
+        is_within(c->rope_dim, 2, c->head_dim) && c->rope_dim % 2 == 0 &&
+        (!yarn || (is_within(c->yarn_factor, 1, 1024) &&
+                   is_within(c->yarn_original_context, 1, MAX_CONTEXT))) &&
+        is_within(c->yarn_beta_fast, 0, 1e6) && is_within(c->yarn_beta_slow, 0, 1e6) &&
+        is_within(c->yarn_attention_factor, 0, 1e8))
+        return 0;
+    return err_set(err, ERR_MODEL, "the model's configuration is not one of a Qwen model");
+}

@@ -36,6 +36,9 @@ struct model_config {
 int model_config_read(struct model_config *ret_config, const struct weight_file *f,
                       struct err *err);
 
+/* Of one that came from elsewhere: the bounds that model_config_read() keeps. ERR_MODEL. */
+int model_config_check(const struct model_config *c, struct err *err);
+
 /* Names of tensors, as GGUF has them; `layer` where the name has one. */
 enum model_tensor {
     MODEL_TOKEN_EMBEDDING, /* token_embd.weight     [hidden, vocabulary] */

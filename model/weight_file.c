@@ -1,5 +1,6 @@
 #include "model/weight_file.h"
 
+#include "kernels/quant.h"
 #include "model/gguf.h"
 
 #include <errno.h>
@@ -26,6 +27,7 @@ struct weight_file {
     const struct tensor **by_name; /* the same, sorted */
     size_t n_tensors;
     int64_t bytes;
+    struct weight_hooks hooks; /* of one that is put together; provide NULL: mapped */
 };
 
 /* NAME-00002-of-00003.gguf: position of the digits, and what they say. */
@@ -270,6 +272,8 @@ void weight_file_close(struct weight_file *f)
 {
     if (!f)
         return;
+    if (f->hooks.close)
+        f->hooks.close(f->hooks.context);
     for (size_t p = 0; p < f->n_parts; p++)
         part_close(&f->parts[p]);
     free(f->parts);
@@ -317,9 +321,17 @@ const struct tensor *weight_file_find(const struct weight_file *f, const char *n
     return found ? *found : NULL;
 }
 
+static size_t index_of(const struct weight_file *f, const struct tensor *t)
+{
+    return (size_t)(t - f->parts[0].gguf.tensors);
+}
+
 void weight_file_release(const struct weight_file *f, const struct tensor *t)
 {
-    (void)f;
+    if (f->hooks.provide) {
+        f->hooks.release(f->hooks.context, index_of(f, t));
+        return;
+    }
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     uintptr_t begin = ((uintptr_t)t->data + page - 1) / page * page;
     uintptr_t end = ((uintptr_t)t->data + t->bytes) / page * page;
@@ -334,6 +346,89 @@ void weight_file_prefetch(const struct weight_file *f, const struct tensor *t)
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     uintptr_t begin = (uintptr_t)t->data / page * page;
     madvise((void *)begin, (uintptr_t)t->data + t->bytes - begin, MADV_WILLNEED);
+}
+
+int weight_file_provide(const struct weight_file *f, const struct tensor *t, struct err *err)
+{
+    if (!f->hooks.provide) {
+        weight_file_prefetch(f, t);
+        return 0;
+    }
+    size_t index = index_of(f, t);
+    const void *data;
+    int rc = f->hooks.provide(f->hooks.context, index, &data, err);
+    if (rc == 0)
+        f->parts[0].gguf.tensors[index].data = data; /* ours: *t is const for others */
+    return rc;
+}
+
+bool weight_file_verifies(const struct weight_file *f)
+{
+    return f->hooks.provide != NULL;
+}
+
+/* Elements in a row, rows and bytes, none of which may wrap. */
+static bool tensor_is_sound(const struct tensor *t)
+{
+    if (!quant_type_is_supported(t->type) || t->n_dims < 1 || t->n_dims > TENSOR_DIMENSIONS)
+        return false;
+    size_t rows = 1;
+    for (int i = 0; i < TENSOR_DIMENSIONS; i++)
+        if (t->dims[i] < 1 || t->dims[i] > INT32_MAX ||
+            (i > 0 && __builtin_mul_overflow(rows, (size_t)t->dims[i], &rows)))
+            return false;
+    size_t bytes;
+    return t->dims[0] % quant_block_elements(t->type) == 0 &&
+           !__builtin_mul_overflow(rows, quant_row_bytes(t->type, t->dims[0]), &bytes) &&
+           bytes == t->bytes;
+}
+
+static int assemble(struct weight_file *f, const char *title, const struct tensor *tensors,
+                    size_t n_tensors, struct err *err)
+{
+    f->parts = calloc(1, sizeof *f->parts);
+    struct part *part = f->parts;
+    if (!part)
+        return err_set(err, ERR_MEMORY, "%s: no memory for its index", title);
+    f->n_parts = 1;
+    part->about.path = strdup(title);
+    part->gguf.tensors = calloc(n_tensors + 1, sizeof *part->gguf.tensors);
+    if (!part->about.path || !part->gguf.tensors)
+        return err_set(err, ERR_MEMORY, "%s: no memory for its index", title);
+    for (size_t i = 0; i < n_tensors; i++) {
+        struct tensor *t = &part->gguf.tensors[i];
+        char shown[GGUF_SHOWN_BYTES];
+        if (!tensor_is_sound(&tensors[i]))
+            return err_set(err, ERR_MODEL,
+                           "%s: tensor '%s' was described with a type, shape or size that do not "
+                           "go together",
+                           title, gguf_show(tensors[i].name, strlen(tensors[i].name), shown));
+        *t = tensors[i];
+        t->data = NULL;
+        t->name = strdup(tensors[i].name);
+        if (!t->name)
+            return err_set(err, ERR_MEMORY, "%s: no memory for its index", title);
+        part->gguf.n_tensors = i + 1;
+        part->about.bytes += (int64_t)t->bytes;
+    }
+    return index_tensors(f, err);
+}
+
+int weight_file_assemble(struct weight_file **ret_file, const char *title,
+                         const struct tensor *tensors, size_t n_tensors,
+                         const struct weight_hooks *hooks, struct err *err)
+{
+    struct weight_file *f = calloc(1, sizeof *f);
+    if (!f)
+        return err_set(err, ERR_MEMORY, "%s: no memory for its index", title);
+    int rc = assemble(f, title, tensors, n_tensors, err);
+    if (rc == 0) {
+        f->hooks = *hooks;
+        *ret_file = f;
+        f = NULL;
+    }
+    weight_file_close(f);
+    return rc;
 }
 
 static const struct gguf_entry *find_scalar(const struct weight_file *f, const char *key)

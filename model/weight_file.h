@@ -49,6 +49,28 @@ const struct tensor *weight_file_find(const struct weight_file *f, const char *n
 void weight_file_release(const struct weight_file *f, const struct tensor *t);
 void weight_file_prefetch(const struct weight_file *f, const struct tensor *t);
 
+/* A "file" that is put together: its tensors are known, their bytes come later, from wherever the
+ * hooks get them. It has no metadata. */
+struct weight_hooks {
+    /* Makes a tensor's bytes present, verified, and tells where; may take long. Called by several
+     * threads, for different tensors. The bytes stay until close(), or release() if that drops
+     * them. */
+    int (*provide)(void *context, size_t index, const void **ret_data, struct err *err);
+    void (*release)(void *context, size_t index);
+    void (*close)(void *context);
+    void *context;
+};
+/* title: what weight_file_path() gives, for sentences. Tensors are copied, with their names; data
+ * is NULL until weight_file_provide(). Refuses (ERR_MODEL) unknown types, sizes that are not those
+ * of type and dimensions, and names that come twice. On success hooks.close is called when it is
+ * closed; on failure it is not. */
+int weight_file_assemble(struct weight_file **ret_file, const char *title,
+                         const struct tensor *tensors, size_t n_tensors,
+                         const struct weight_hooks *hooks, struct err *err);
+/* Before t->data is read: of a mapped file, as weight_file_prefetch(). */
+int weight_file_provide(const struct weight_file *f, const struct tensor *t, struct err *err);
+bool weight_file_verifies(const struct weight_file *f); /* what it provides is verified */
+
 /* Metadata. false / NULL: no such key, or of another type (integers of any width convert when the
  * value fits). Strings are UTF-8, NUL-terminated copies owned by the file; they may hold NUL bytes
  * inside only if ret_length tells. */

@@ -5,6 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+int wire_context(void **ret_context, struct err *err)
+{
+    void *context = zmq_ctx_new();
+    if (!context || zmq_ctx_set(context, ZMQ_IO_THREADS, 2) != 0)
+        return err_set(err, ERR_MEMORY, "no ZeroMQ context");
+    *ret_context = context;
+    return 0;
+}
+
 /* Who connects and is refused tries again, less and less often. */
 #define RECONNECT_MAX_MS 1000
 
@@ -40,6 +49,8 @@ int wire_socket(void **ret_socket, void *context, int type, const struct wire_se
     const int linger_ms = 0, beat_ms = 500, beat_timeout_ms = 10000, high_water = 4096;
     const int64_t max_message = WIRE_MAX_FRAME;
     const int ipv6 = 1;
+    const uint64_t first_thread = 1;
+    zmq_setsockopt(s, ZMQ_AFFINITY, &first_thread, sizeof first_thread);
     zmq_setsockopt(s, ZMQ_LINGER, &linger_ms, sizeof linger_ms);
     zmq_setsockopt(s, ZMQ_MAXMSGSIZE, &max_message, sizeof max_message);
     zmq_setsockopt(s, ZMQ_HEARTBEAT_IVL, &beat_ms, sizeof beat_ms);

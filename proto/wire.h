@@ -36,6 +36,8 @@ struct wire_security {
     const char *domain; /* of a socket that binds: what the ZAP handler judges its peers for */
 };
 
+/* A context with a thread for control and steps and one for content (content_socket_set_up()). */
+int wire_context(void **ret_context, struct err *err);
 /* Makes a socket with our limits: messages bounded, no lingering, ZMTP heartbeats (which libzmq's
  * own thread answers, so that a worker deep in a long prefill is not taken for dead).
  * security NULL: plain. A socket that binds needs the context's ZAP handler to be there before. */

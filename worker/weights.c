@@ -299,11 +299,23 @@ struct weights_loading {
     const struct weights_watch *watch;
     atomic_llong done;
     atomic_bool cancelled, refused;
+    struct err failure; /* the first one to provide a tensor; written under a critical section */
 };
+
+static bool weights_provide(struct weights_loading *l, const struct weight_slot *slot)
+{
+    struct err err = {0};
+    if (weight_file_provide(l->file, slot->tensor, &err) == 0)
+        return true;
+#pragma omp critical(weights_failure)
+    if (!l->failure.code)
+        l->failure = err;
+    return false;
+}
 
 static bool weights_verify(struct weights_loading *l, struct weight_slot *slot)
 {
-    if (!l->watch->digest_of)
+    if (!l->watch->digest_of || weight_file_verifies(l->file))
         return true;
     const unsigned char *known = l->watch->digest_of(l->watch->context, slot->tensor->name);
     unsigned char digest[DIGEST_BYTES];
@@ -320,8 +332,12 @@ static void weights_load_one(struct weights_loading *l, struct weight_slot *slot
         atomic_store(&l->cancelled, true);
     if (atomic_load(&l->cancelled) || atomic_load(&l->refused))
         return;
+    /* What is packed already need not come; but the embedding's rows are read where they come. */
+    if ((!slot->is_done || slot->tensor == l->w->embedding) && !weights_provide(l, slot)) {
+        atomic_store(&l->refused, true);
+        return;
+    }
     if (!slot->is_done) {
-        weight_file_prefetch(l->file, slot->tensor);
         if (!weights_verify(l, slot)) {
             atomic_store(&l->refused, true);
             return;
@@ -366,6 +382,11 @@ int weights_load(struct weights *w, const struct weight_file *f, const struct we
                            "%s: tensor %s has other content than the coordinator's file: give "
                            "this worker the same file",
                            weight_file_path(f), w->slots[i].tensor->name);
+    if (l.failure.code) {
+        if (err)
+            *err = l.failure;
+        return l.failure.code;
+    }
     if (atomic_load(&l.cancelled))
         return err_set(err, ERR_CANCELLED, "loading was cancelled");
     if (watch->progress)

@@ -59,9 +59,9 @@ size_t weights_bytes(const struct weights *w);
  * already. */
 int weights_claim(struct weights *w, struct packs *packs, const struct weights_watch *watch,
                   struct err *err);
-/* Verifies each tensor's digest where one is known, packs it to its place and lets its file pages
- * go, with OpenMP threads; progress() is called from the caller's alone. What is filled already is
- * left as it is. ERR_MODEL: other content than the digest's; ERR_CANCELLED. */
+/* Has each tensor provided, verifies its digest where one is known, packs it to its place and lets
+ * its file pages go, with OpenMP threads; progress() is called from the caller's alone. What is
+ * filled already is left as it is. ERR_MODEL: other content than the digest's; ERR_CANCELLED. */
 int weights_load(struct weights *w, const struct weight_file *f, const struct weights_watch *watch,
                  struct err *err);
 

@@ -27,6 +27,9 @@
 #define DEPART_EVERY_MS 500
 #define DEPART_MOST_MS  60000 /* then it goes, whatever depends on it */
 #define OWNER_MOST_MS   1000  /* whoever comes to their own machine waits for nobody */
+#define TELL_EVERY_MS   200   /* while weights are fetched */
+#define LOG_EVERY_MS    5000  /* the same, for the log */
+#define HAVE_EVERY_MS   1000
 
 struct worker {
     struct worker_settings *settings;
@@ -38,7 +41,8 @@ struct worker {
     struct worker_door door; /* where links are encrypted */
     int signals;
     struct worker_runner *runner;
-    char models[4096], measures[4096];
+    struct content *content;
+    char models[4096], cache[4096], measures[4096];
     char data_endpoint[320];
     char kernel_text[1024];
     uint64_t incarnation;
@@ -53,6 +57,13 @@ struct worker {
     bool is_resting;   /* or has, and is no part of the cluster */
     int heartbeat_ms;
     int64_t last_heard_ms, last_hello_ms, last_beat_ms, last_reminder_ms;
+
+    struct worker_news packed; /* how far the newest load has come */
+    struct content_progress told;
+    unsigned serial_before; /* of the content's loads, when this one came */
+    int64_t last_told_ms, last_logged_ms, last_have_ms;
+    unsigned have_generation; /* of what the coordinator was told */
+    bool is_loading, has_told_have;
 };
 
 static void worker_send(struct worker *w, Paceline__Control__BodyCase kind, void *body)
@@ -79,6 +90,7 @@ static void worker_say_hello(struct worker *w)
     hello.efficient_cores = (uint32_t)placement_efficient_cores(w->placement);
     hello.numa_nodes = (uint32_t)placement_numa_nodes(w->placement);
     hello.most_threads = hello.threads > hello.cores ? hello.threads : hello.cores;
+    hello.content_endpoint = (char *)content_endpoint(w->content);
     worker_send(w, PACELINE__CONTROL__BODY_HELLO, &hello);
     w->last_hello_ms = clock_now_ms();
 }
@@ -132,6 +144,7 @@ static void worker_forget_coordinator(struct worker *w)
     w->welcome = false;
     w->newest_epoch = 0; /* a restarted coordinator counts from the beginning */
     w->last_hello_ms = 0;
+    w->has_told_have = false;
 }
 
 static void worker_tell_measured(struct worker *w, const struct worker_news *news)
@@ -154,20 +167,97 @@ static void worker_tell_measured(struct worker *w, const struct worker_news *new
     worker_send(w, PACELINE__CONTROL__BODY_MEASURED, &measured);
 }
 
+/* Of the newest load, if it makes a stage: one that is kept was fetched for another. */
+static bool worker_fetching(struct worker *w, struct content_progress *ret_progress)
+{
+    return content_progress(w->content, ret_progress) && ret_progress->serial > w->serial_before &&
+           ret_progress->epoch == w->packed.epoch;
+}
+
+static void worker_tell_progress(struct worker *w)
+{
+    const struct content_progress *p = &w->told;
+    bool fetches = p->epoch == w->packed.epoch && p->fetched_bytes < p->fetch_bytes;
+    Paceline__Progress progress = PACELINE__PROGRESS__INIT;
+    progress.deployment = w->packed.deployment;
+    progress.epoch = w->packed.epoch;
+    progress.bytes_done = w->packed.bytes_done;
+    progress.bytes_total = w->packed.bytes_total;
+    progress.doing = (char *)(fetches ? "fetching weights" : "verifying and packing weights");
+    if (p->epoch == w->packed.epoch) {
+        progress.fetch_bytes = p->fetch_bytes;
+        progress.fetched_bytes = p->fetched_bytes;
+        progress.bytes_per_second = p->bytes_per_second;
+    }
+    worker_send(w, PACELINE__CONTROL__BODY_PROGRESS, &progress);
+    w->last_told_ms = clock_now_ms();
+}
+
+/* The runner speaks between tensors; while one is fetched, for long maybe, this does. */
+static void worker_watch_fetching(struct worker *w)
+{
+    int64_t now = clock_now_ms();
+    struct content_progress p;
+    if (!w->is_loading || now - w->last_told_ms < TELL_EVERY_MS || !worker_fetching(w, &p))
+        return;
+    bool moved = p.fetched_bytes != w->told.fetched_bytes || p.fetch_bytes != w->told.fetch_bytes;
+    w->told = p;
+    if (moved)
+        worker_tell_progress(w);
+    if (p.fetched_bytes < p.fetch_bytes && now - w->last_logged_ms >= LOG_EVERY_MS) {
+        int64_t rate = p.bytes_per_second, left = p.fetch_bytes - p.fetched_bytes;
+        log_info("fetching weights: %.0f of %.0f MB, %.0f MB/s, %.0f s left",
+                 (double)p.fetched_bytes / 1e6, (double)p.fetch_bytes / 1e6, (double)rate / 1e6,
+                 rate > 0 ? (double)left / (double)rate : 0.0);
+        w->last_logged_ms = now;
+    }
+}
+
+static void worker_log_fetched(struct worker *w)
+{
+    struct content_progress p;
+    if (worker_fetching(w, &p) && p.fetched_bytes > 0)
+        log_info("%.1f MB of weights were fetched, %.1f MB of them from other workers",
+                 (double)p.fetched_bytes / 1e6,
+                 (double)(p.fetched_bytes - p.coordinator_bytes) / 1e6);
+}
+
+/* What others can be sent here for. */
+static void worker_tell_have(struct worker *w)
+{
+    int64_t now = clock_now_ms();
+    unsigned generation = content_generation(w->content);
+    if (!w->welcome || (w->has_told_have && generation == w->have_generation) ||
+        now - w->last_have_ms < HAVE_EVERY_MS)
+        return;
+    w->last_have_ms = now;
+    unsigned char(*digests)[32] = calloc(CONTENT_MAX_HAVE, sizeof *digests);
+    if (!digests)
+        return;
+    Paceline__Have have = PACELINE__HAVE__INIT;
+    have.digests.len = content_have(w->content, digests, CONTENT_MAX_HAVE) * sizeof *digests;
+    have.digests.data = digests[0];
+    worker_send(w, PACELINE__CONTROL__BODY_HAVE, &have);
+    free(digests);
+    w->has_told_have = true;
+    w->have_generation = generation;
+}
+
 static void worker_on_news(struct worker *w, const struct worker_news *news)
 {
+    if (news->kind != WORKER_PROGRESS)
+        w->is_loading = w->is_loading && news->epoch != w->packed.epoch;
     switch (news->kind) {
-    case WORKER_PROGRESS: {
-        Paceline__Progress progress = PACELINE__PROGRESS__INIT;
-        progress.deployment = news->deployment;
-        progress.epoch = news->epoch;
-        progress.bytes_done = news->bytes_done;
-        progress.bytes_total = news->bytes_total;
-        progress.doing = (char *)"verifying and packing weights";
-        worker_send(w, PACELINE__CONTROL__BODY_PROGRESS, &progress);
+    case WORKER_PROGRESS:
+        if (news->epoch == w->packed.epoch) {
+            w->packed = *news;
+            if (!worker_fetching(w, &w->told))
+                w->told = (struct content_progress){0};
+            worker_tell_progress(w);
+        }
         break;
-    }
     case WORKER_READY: {
+        worker_log_fetched(w);
         log_info("ready for epoch %" PRIu64 ": %.0f MiB claimed", news->epoch,
                  (double)news->memory_bytes / (1 << 20));
         Paceline__Ready ready = PACELINE__READY__INIT;
@@ -205,6 +295,12 @@ static int worker_on_load(struct worker *w, Paceline__Control **c, struct err *e
     log_info("epoch %" PRIu64 ": stage %u of %u, layers %u to %u of %s", load->epoch,
              load->stage + 1, load->n_stages, load->first_layer, load->end_layer - 1,
              load->model_file);
+    w->packed = (struct worker_news){.deployment = load->deployment, .epoch = load->epoch};
+    struct content_progress before;
+    w->serial_before = content_progress(w->content, &before) ? before.serial : 0;
+    w->told = (struct content_progress){0};
+    w->is_loading = true;
+    w->last_logged_ms = clock_now_ms();
     int rc = w->settings->is_encrypted ? worker_door_on_load(&w->door, load, err) : 0;
     if (rc == 0)
         rc = worker_runner_load(w->runner, *c, err);
@@ -313,6 +409,8 @@ static void worker_keep_time(struct worker *w)
     }
     if (w->welcome && now - w->last_beat_ms >= w->heartbeat_ms)
         worker_beat(w, NULL, 0);
+    worker_watch_fetching(w);
+    worker_tell_have(w);
 }
 
 /* After some seconds without a coordinator where it should be, beacons count. */
@@ -377,7 +475,7 @@ static int worker_heed_duty(struct worker *w, struct err *err)
         w->is_resting = true;
         if (w->welcome)
             worker_say_leave(w, why);
-        w->welcome = false;
+        w->welcome = w->has_told_have = false;
         return worker_runner_unload(w->runner, w->told_epoch, false, err);
     }
     if (is_on && w->is_resting) {
@@ -447,6 +545,46 @@ static int worker_facing_address(const char *host, int port, char *ret_address, 
     return 0;
 }
 
+static void worker_folder(const char *name, char *to, size_t size)
+{
+    const char *home = getenv("PACELINE_HOME"), *user = getenv("HOME");
+    if (home && home[0])
+        snprintf(to, size, "%s/%s", home, name);
+    else
+        snprintf(to, size, "%s/.cache/paceline/%s", user ? user : "", name);
+}
+
+static void worker_log_content(bool is_fault, const char *text)
+{
+    if (is_fault)
+        log_warning("%s", text);
+    else
+        log_info("%s", text);
+}
+
+static int worker_open_content(struct worker *w, const char *listen, const char *told,
+                               struct err *err)
+{
+    const struct worker_settings *s = w->settings;
+    if (s->models)
+        snprintf(w->models, sizeof w->models, "%s", s->models);
+    else
+        worker_folder("models", w->models, sizeof w->models);
+    worker_folder("content", w->cache, sizeof w->cache);
+    struct content_spec spec = {.zmq = w->zmq,
+                                .own = s->is_encrypted ? &s->own : NULL,
+                                .coordinator_host = s->coordinator_host,
+                                .host = listen,
+                                .advertised_host = told,
+                                .models_dir = w->models,
+                                .cache_dir = s->ship ? w->cache : NULL,
+                                .cache_bytes = s->cache_bytes,
+                                .ignores_files = !s->model_files,
+                                .ships = s->ship,
+                                .tell = worker_log_content};
+    return content_open(&w->content, &spec, err);
+}
+
 static int worker_open_runner(struct worker *w, struct err *err)
 {
     const struct worker_settings *s = w->settings;
@@ -455,38 +593,31 @@ static int worker_open_runner(struct worker *w, struct err *err)
         worker_facing_address(s->coordinator_host, s->coordinator_port, facing, sizeof facing, err);
     if (rc != 0)
         return rc;
-    const char *home = getenv("PACELINE_HOME"), *user = getenv("HOME");
-    if (s->models)
-        snprintf(w->models, sizeof w->models, "%s", s->models);
-    else if (home && home[0])
-        snprintf(w->models, sizeof w->models, "%s/models", home);
-    else
-        snprintf(w->models, sizeof w->models, "%s/.cache/paceline/models", user ? user : "");
-    if (home && home[0])
-        snprintf(w->measures, sizeof w->measures, "%s/measures", home);
-    else
-        snprintf(w->measures, sizeof w->measures, "%s/.cache/paceline/measures", user ? user : "");
+    const char *listen = s->data ? s->data_host : facing;
+    const char *host = s->advertise                                ? s->advertise_host
+                       : worker_settings_is_wildcard(s->data_host) ? facing
+                                                                   : listen;
+    rc = worker_open_content(w, listen, host, err);
+    if (rc != 0)
+        return rc;
+    worker_folder("measures", w->measures, sizeof w->measures);
     struct worker_runner_spec spec = {.zmq = w->zmq,
                                       .kernels = w->kernels,
                                       .threads = (int)s->threads,
                                       .placement = s->pin ? w->placement : NULL,
                                       .memory_bytes = s->memory_bytes,
-                                      .models_dir = w->models,
+                                      .content = w->content,
                                       .measures_dir = w->measures,
                                       .coordinator_host = s->coordinator_host,
                                       .own = s->is_encrypted ? &s->own : NULL,
-                                      .data_host = s->data ? s->data_host : facing,
+                                      .data_host = listen,
                                       .data_port = s->data_port};
     rc = worker_runner_start(&w->runner, &spec, err);
     if (rc != 0)
         return rc;
-    const char *host =
-        s->data && !worker_settings_is_wildcard(s->data_host) ? s->data_host : facing;
     int port = worker_runner_data_port(w->runner);
-    if (s->advertise) {
-        host = s->advertise_host;
+    if (s->advertise)
         port = s->advertise_port ? s->advertise_port : port;
-    }
     bool bare = strchr(host, ':') != NULL;
     snprintf(w->data_endpoint, sizeof w->data_endpoint, "tcp://%s%s%s:%d", bare ? "[" : "", host,
              bare ? "]" : "", port);
@@ -500,18 +631,18 @@ static int worker_open(struct worker *w, struct err *err)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     pthread_sigmask(SIG_BLOCK, &set, NULL); /* before threads exist: they inherit it */
+    signal(SIGXFSZ, SIG_IGN);               /* a limit of file sizes is like a full disk */
     w->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (w->signals < 0)
         return err_set(err, ERR_IO, "signalfd: %s", strerror(errno));
     if (getrandom(&w->incarnation, sizeof w->incarnation, 0) != sizeof w->incarnation)
         return err_set(err, ERR_IO, "getrandom: %s", strerror(errno));
     kernels_describe(w->kernels, w->kernel_text, sizeof w->kernel_text);
-    w->zmq = zmq_ctx_new();
-    if (!w->zmq)
-        return err_set(err, ERR_MEMORY, "no ZeroMQ context");
     const struct worker_settings *s = w->settings;
     const struct wire_security security = {.own = &s->own, .server_key = s->coordinator_key};
-    int rc = s->is_encrypted ? worker_door_open(&w->door, w->zmq, s->coordinator_key, err) : 0;
+    int rc = wire_context(&w->zmq, err);
+    if (rc == 0 && s->is_encrypted)
+        rc = worker_door_open(&w->door, w->zmq, s->coordinator_key, err);
     if (rc == 0)
         rc = wire_socket(&w->control, w->zmq, ZMQ_DEALER, s->is_encrypted ? &security : NULL, err);
     if (rc != 0)
@@ -579,6 +710,7 @@ static int worker_run_at(struct worker_settings *settings, const struct kernels 
     if (w.signals >= 0)
         worker_end_signals(&w);
     worker_runner_stop(w.runner);
+    content_close(w.content);
     if (w.control)
         zmq_close(w.control);
     worker_door_close(&w.door);

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #define PROGRESS_EVERY_MS 100
 /* Beside a stage that serves, loading gives way to it. */
@@ -58,46 +57,13 @@ static void loader_progress(void *context, int64_t done, int64_t total)
                        .kind = WORKER_PROGRESS, .bytes_done = done, .bytes_total = total});
 }
 
-/* The coordinator's path if it can be read here, else the same name in the folder of models. */
-static int loader_open_model(struct worker_loader *l, struct err *err)
-{
-    const Paceline__Load *load = l->load;
-    const char *models_dir = l->spec.runner->models_dir;
-    struct made_stage *made = l->made;
-    char path[4096];
-    snprintf(path, sizeof path, "%s", load->model_path);
-    if (access(path, R_OK) != 0) {
-        if (!models_dir || strchr(load->model_file, '/'))
-            return err_set(err, ERR_MODEL,
-                           "%s cannot be read here and no folder of models is known: use --models",
-                           load->model_path);
-        snprintf(path, sizeof path, "%s/%s", models_dir, load->model_file);
-        if (access(path, R_OK) != 0)
-            return err_set(err, ERR_MODEL, "neither %s nor %s can be read: copy the file there",
-                           load->model_path, path);
-    }
-    int rc = weight_file_open(&made->weights, path, err);
-    if (rc == 0)
-        rc = model_config_read(&made->model, made->weights, err);
-    if (rc != 0)
-        return rc;
-    unsigned char digest[DIGEST_BYTES];
-    manifest_digest_config(&made->model, digest);
-    if (load->config_sha256.len != DIGEST_BYTES ||
-        memcmp(load->config_sha256.data, digest, DIGEST_BYTES) != 0)
-        return err_set(err, ERR_MODEL,
-                       "%s has another configuration than the coordinator's file (shapes, rotary "
-                       "base or scaling): give this worker the same file",
-                       path);
-    return 0;
-}
-
 /* own_bytes: of the stages that stay */
 static int loader_make_stage(struct worker_loader *l, int64_t own_bytes, struct err *err)
 {
     const Paceline__Load *load = l->load;
     struct made_stage *made = l->made;
-    int rc = loader_open_model(l, err);
+    int rc = content_load(l->spec.runner->content, load, &l->cancelled, &made->model,
+                          &made->weights, err);
     if (rc != 0)
         return rc;
     if (load->end_layer > (uint32_t)made->model.n_layers || load->first_layer >= load->end_layer)

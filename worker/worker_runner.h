@@ -10,6 +10,7 @@
 #include "kernels/kernels.h"
 #include "proto/cluster.pb-c.h"
 #include "proto/keys.h"
+#include "worker/content.h"
 #include "worker/measure.h"
 #include "worker/placement.h"
 
@@ -23,7 +24,7 @@ struct worker_runner_spec {
     int threads;
     const struct placement *placement; /* borrowed; NULL: threads run anywhere */
     int64_t memory_bytes;
-    const char *models_dir;       /* or NULL */
+    struct content *content;      /* where weights come from, borrowed */
     const char *measures_dir;     /* where measurements are remembered, or NULL */
     const char *coordinator_host; /* stands in for "*" in the endpoints of a Load */
     const struct key_pair *own;   /* borrowed; NULL: plain links */

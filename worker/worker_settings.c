@@ -1,7 +1,9 @@
 #include "worker/worker_settings.h"
 
+#include "base/conf_value.h"
 #include "proto/beacon.h"
 #include "proto/invite.h"
+#include "worker/content_cache.h"
 #include "worker/hours.h"
 
 #include <stdio.h>
@@ -24,6 +26,15 @@ static int worker_check_join(const char *text, struct err *err)
 {
     struct invite ignored;
     return text[0] ? invite_parse(text, &ignored, err) : 0;
+}
+
+static int worker_check_cache(const char *text, struct err *err)
+{
+    int64_t bytes;
+    if (strcmp(text, "auto") == 0 || (conf_value_size(text, &bytes) && bytes >= 0))
+        return 0;
+    return err_set(err, ERR_CONFIG, "\"%.80s\" is neither a size such as 20GiB, nor 0, nor auto",
+                   text);
 }
 
 static const struct conf_option worker_options[] = {
@@ -65,6 +76,26 @@ static const struct conf_option worker_options[] = {
      .value = "DIR",
      .help = "folder of model files, searched by the file name that the coordinator serves "
              "(default: $PACELINE_HOME/models)"},
+    {.name = "model-files",
+     .type = CONF_FLAG,
+     .offset = FIELD(model_files),
+     .initial = "true",
+     .help = "look for the model's file on this machine (default); without, weights come from the "
+             "cache and the network alone"},
+    {.name = "ship",
+     .type = CONF_FLAG,
+     .offset = FIELD(ship),
+     .initial = "true",
+     .help = "fetch weights that this machine does not have from the coordinator and from other "
+             "workers (default)"},
+    {.name = "cache",
+     .type = CONF_STRING,
+     .offset = FIELD(cache),
+     .check = worker_check_cache,
+     .value = "SIZE",
+     .initial = "auto",
+     .help = "disk for weights that were fetched, in $PACELINE_HOME/content, such as 20GiB; 0: "
+             "none are kept; auto: a fifth of what is free"},
     {.name = "threads",
      .letter = 't',
      .type = CONF_INT,
@@ -248,6 +279,9 @@ static int worker_settings_check(struct worker_settings *s, struct err *err)
         return err_set(err, ERR_CONFIG,
                        "advertise: '%s' is no address that another worker can connect to: name one",
                        s->advertise);
+    s->cache_bytes = CONTENT_CACHE_AUTO;
+    if (strcmp(s->cache, "auto") != 0)
+        conf_value_size(s->cache, &s->cache_bytes);
     if (!s->memory_bytes)
         s->memory_bytes = worker_available_memory() / 100 * s->memory_share;
     if (s->numa && s->policy_choice == WORKER_IDLE)

@@ -23,6 +23,9 @@ struct worker_settings {
     int64_t threads;      /* 0: placement_default_threads() */
     int64_t memory_bytes; /* 0: memory_share of what is available */
     int64_t memory_share; /* percent of what is available, where memory_bytes is not set */
+    bool model_files;     /* files of this machine are looked at */
+    bool ship;            /* weights that are not here are fetched */
+    char *cache;          /* a size, or "auto" */
     int64_t nice;
     int policy_choice; /* enum worker_policy */
     char *hours;       /* as hours_read() takes them, or NULL */
@@ -45,7 +48,8 @@ struct worker_settings {
     char data_host[256];
     int data_port;
     char advertise_host[256];
-    int advertise_port; /* 0: data's */
+    int advertise_port;  /* 0: data's */
+    int64_t cache_bytes; /* CONTENT_CACHE_AUTO: a fifth of what is free; 0: none */
 
     /* derived by worker_join(), and the address of a coordinator that is not named */
     bool is_encrypted;

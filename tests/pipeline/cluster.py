@@ -1,5 +1,6 @@
 """Real processes: a coordinator and its workers, with free ports and a home of their own."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -107,14 +108,16 @@ def the_sentence(stderr):
     return sentence
 
 
-def free_port_pair():
-    """A port that is free, and the next one too."""
+def free_port_pair(count=2):
+    """A port that is free, and the ones after it too."""
     while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
+        with contextlib.ExitStack() as stack:
+            sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+            sockets[0].bind(("127.0.0.1", 0))
+            port = sockets[0].getsockname()[1]
             try:
-                second.bind(("127.0.0.1", port + 1))
+                for i in range(1, count):
+                    sockets[i].bind(("127.0.0.1", port + i))
             except OSError:
                 continue
             return port

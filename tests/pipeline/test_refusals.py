@@ -106,10 +106,10 @@ def test_http_port_in_use(home):
     assert code == 4 and str(port) in sentence and "in use" in sentence, sentence
 
 
-@pytest.mark.parametrize("taken", [0, 1], ids=["cluster", "results"])
+@pytest.mark.parametrize("taken", [0, 1, 2], ids=["cluster", "results", "weights"])
 def test_cluster_port_in_use(home, taken):
-    """Results come to the next port."""
-    port = free_port_pair()
+    """Results come to the next port, and weights leave by the one after."""
+    port = free_port_pair(3)
     with socket.socket() as s:
         s.bind(("127.0.0.1", port + taken))
         s.listen()
@@ -197,6 +197,7 @@ def test_coordinator_configuration(home, tmp_path, text, line, words):
     ('threads = -1;\n', ["threads", "-1"]),
     ('coordinator = "127.0.0.1";\n', ["coordinator", "HOST:PORT"]),
     ('data = ":";\n', ["data", "HOST:PORT"]),
+    ('cache = "much";\n', ["cache", "much", "20GiB"]),
 ], ids=lambda v: v[:24] if isinstance(v, str) else "")
 def test_worker_configuration(home, tmp_path, text, words):
     code, sentence, path = config_case(home, tmp_path, ["paceline-worker"], text)
@@ -340,7 +341,7 @@ def test_other_weights_under_the_same_name(home, tmp_path):
         data[len(data) * 3 // 4] ^= 1
     c, models = moved_model(home, tmp_path, flip)
     with c:
-        c.add_worker("--models", models)
+        c.add_worker("--models", models, "--no-ship")
         assert c.coordinator.wait(20) == 3
         sentence = the_sentence(c.coordinator.text())
         assert "w1" in sentence and "model.gguf" in sentence, sentence
@@ -352,7 +353,7 @@ def test_no_file_at_the_worker(home, tmp_path):
     c, models = moved_model(home, tmp_path, lambda data: None)
     (models / "model.gguf").unlink()
     with c:
-        c.add_worker("--models", models)
+        c.add_worker("--models", models, "--no-ship")
         assert c.coordinator.wait(20) == 3
         sentence = the_sentence(c.coordinator.text())
         assert str(models) in sentence and "copy" in sentence, sentence
@@ -360,7 +361,7 @@ def test_no_file_at_the_worker(home, tmp_path):
 
 def test_worker_waits_for_its_coordinator(home, tmp_path):
     """Started first, it joins when there is something to join, and leaves in order."""
-    port = free_port_pair()
+    port = free_port_pair(3)
     worker = Process("paceline-worker", ["--config", "/dev/null", "--coordinator",
                                          f"127.0.0.1:{port}", "--name", "early"],
                      tmp_path / "log", environment(home))

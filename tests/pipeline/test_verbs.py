@@ -3,6 +3,7 @@ exit codes, streams. Other files use the real programs."""
 import json
 import os
 import pathlib
+import pty
 import re
 import shutil
 import signal
@@ -196,6 +197,28 @@ def test_progress_tells_who_is_there_and_what_is_loaded(stage):
                                  "starting: 2 workers are loading weights",
                                  "starting: 2 workers are loading weights, 11 of 100 MB done",
                                  "starting: waiting for workers"], errors
+
+
+def test_a_bar_for_each_worker_on_a_terminal(stage):
+    one = {"name": "desk-1", "state": "loading", "load_done": 0, "load_total": 400000000,
+           "fetch_done": 100000000, "fetch_total": 400000000, "fetch_bytes_per_second": 50000000}
+    two = {"name": "desk-2", "state": "loading", "load_done": 300000000, "load_total": 400000000,
+           "fetch_done": 4000, "fetch_total": 4000, "fetch_bytes_per_second": 0}
+    stage.model.write_text(json.dumps({"health_after": 3, "workers": [[0, [one, two]]]}))
+    ours, theirs = pty.openpty()
+    p = subprocess.Popen([stage.bin / "paceline", "up", stage.model, "--http", "127.0.0.1:0",
+                          "--workers", "2"], env=stage.env | {"TERM": "xterm"},
+                         stdout=subprocess.PIPE, stderr=theirs, text=True)
+    os.close(theirs)
+    assert p.stdout.readline().startswith("ready")
+    p.terminate()
+    p.communicate(timeout=10)
+    screen = os.read(ours, 1 << 20).decode()
+    os.close(ours)
+    assert "desk-1       [#####...............] 100 of 400 MB fetched, 50 MB/s, 0:06 left" in screen
+    assert "desk-2       [###############.....] 300 of 400 MB packed" in screen
+    # As many lines up as down: what was on the terminal before stays.
+    assert screen.count("\x1b[A") == screen.count("\n\r\x1b[K") + screen.count("\n\x1b[K") > 4
 
 
 def test_missing_programs(stage):

@@ -14,7 +14,7 @@ paceline_test(test_coordinator schedule)
 target_sources(test_coordinator PRIVATE ${CMAKE_SOURCE_DIR}/coordinator/coordinator.c
                ${CMAKE_SOURCE_DIR}/tests/support/fake_stage.c)
 paceline_test(test_packs stage)
-paceline_test(test_worker_runner stage)
+paceline_test(test_worker_runner stage schedule)
 target_sources(test_worker_runner PRIVATE ${CMAKE_SOURCE_DIR}/worker/worker_runner.c
                                           ${CMAKE_SOURCE_DIR}/worker/worker_loader.c)
 # In virtual time: the clock is the test's.

@@ -44,10 +44,41 @@ static void test_known_digest(void **state)
     (void)state;
     unsigned char digest[DIGEST_BYTES];
     char hex[2 * DIGEST_BYTES + 1];
+    manifest_digest_chunk("abc", 3, digest);
+    manifest_hex(digest, hex);
+    assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    /* printf 'paceline tensor 1\n\3\0\0\0\0\0\0\0' and these 32 bytes, through sha256sum */
     const struct tensor abc = {.data = "abc", .bytes = 3};
     manifest_digest_tensor(&abc, digest);
     manifest_hex(digest, hex);
-    assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_string_equal(hex, "9e58ef9474818e3ff95fb3ae4dccc6353316a03c0ec1d2f2eab2dff736c75fe5");
+}
+
+/* A tensor of two whole chunks and a bit, hashed whole, and from its chunks. */
+static void test_chunks(void **state)
+{
+    (void)state;
+    const size_t bytes = 2 * MANIFEST_CHUNK_BYTES + 5;
+    assert_int_equal(manifest_chunk_count(bytes), 3);
+    assert_int_equal(manifest_chunk_count(bytes - 5), 2);
+    assert_int_equal(manifest_chunk_count(0), 0);
+    assert_int_equal(manifest_chunk_bytes(bytes, 1), MANIFEST_CHUNK_BYTES);
+    assert_int_equal(manifest_chunk_bytes(bytes, 2), 5);
+    unsigned char *data = malloc(bytes);
+    assert_non_null(data);
+    for (size_t i = 0; i < bytes; i++)
+        data[i] = (unsigned char)(i * 7 + (i >> 13));
+    unsigned char chunks[3][DIGEST_BYTES], whole[DIGEST_BYTES], digest[DIGEST_BYTES];
+    for (size_t i = 0; i < 3; i++)
+        manifest_digest_chunk(data + i * MANIFEST_CHUNK_BYTES, manifest_chunk_bytes(bytes, i),
+                              chunks[i]);
+    const struct tensor t = {.data = data, .bytes = bytes};
+    manifest_digest_tensor(&t, whole);
+    manifest_digest_chunks(bytes, chunks, 3, digest);
+    assert_memory_equal(whole, digest, DIGEST_BYTES);
+    manifest_digest_chunks(bytes + 1, chunks, 3, digest); /* its length is part of it */
+    assert_memory_not_equal(whole, digest, DIGEST_BYTES);
+    free(data);
 }
 
 struct reports {
@@ -140,6 +171,8 @@ static void test_cache(void **state)
     assert_int_equal(reports.count, 0); /* nothing was hashed */
     assert_memory_equal(fresh.root, cached.root, DIGEST_BYTES);
     assert_memory_equal(fresh.digests, cached.digests, fresh.n_tensors * DIGEST_BYTES);
+    assert_memory_equal(fresh.chunks, cached.chunks,
+                        fresh.first_chunks[fresh.n_tensors] * DIGEST_BYTES);
     manifest_clear(&cached);
 
     struct stat whole;
@@ -241,6 +274,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_known_digest),
+        cmocka_unit_test(test_chunks),
         cmocka_unit_test(test_digests),
         cmocka_unit_test(test_cancelled),
         cmocka_unit_test(test_configuration),

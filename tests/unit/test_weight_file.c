@@ -364,6 +364,77 @@ static void test_shown_names(void **state)
     assert_string_equal(to + strlen(to) - 3, "...");
 }
 
+struct hooked {
+    int provided, released, closed;
+};
+
+static int hook_provide(void *context, size_t index, const void **ret_data, struct err *err)
+{
+    static const float rows[2][32];
+    struct hooked *h = context;
+    if (index == 1)
+        return err_set(err, ERR_NETWORK, "it did not come");
+    h->provided++;
+    *ret_data = rows;
+    return 0;
+}
+
+static void hook_release(void *context, size_t index)
+{
+    assert_int_equal(index, 0);
+    ((struct hooked *)context)->released++;
+}
+
+static void hook_close(void *context)
+{
+    ((struct hooked *)context)->closed++;
+}
+
+/* One that is put together: tensors by name, bytes when they are asked for, no metadata. */
+static void test_assembled(void **state)
+{
+    (void)state;
+    struct hooked hooked = {0};
+    const struct weight_hooks hooks = {hook_provide, hook_release, hook_close, &hooked};
+    struct tensor tensors[] = {
+        {.name = "b", .type = 0, .n_dims = 2, .dims = {32, 2, 1, 1}, .bytes = 256},
+        {.name = "a", .type = 8, .n_dims = 1, .dims = {32, 1, 1, 1}, .bytes = 34}};
+    struct weight_file *f = NULL;
+    struct err err = {0};
+    assert_int_equal(weight_file_assemble(&f, "shipped", tensors, 2, &hooks, &err), 0);
+    assert_string_equal(weight_file_path(f), "shipped");
+    assert_int_equal(weight_file_bytes(f), 290);
+    assert_false(weight_file_has(f, "general.name"));
+    const struct tensor *b = weight_file_find(f, "b"), *a = weight_file_find(f, "a");
+    assert_true(b && a && !b->data && weight_file_tensor(f, 0) == b);
+    assert_int_equal(weight_file_provide(f, b, &err), 0);
+    assert_non_null(b->data);
+    assert_int_equal(weight_file_provide(f, a, &err), ERR_NETWORK);
+    assert_null(a->data);
+    weight_file_release(f, b);
+    weight_file_close(f);
+    assert_true(hooked.provided == 1 && hooked.released == 1 && hooked.closed == 1);
+
+    struct tensor bad[2];
+    for (int i = 0; i < 6; i++) {
+        memcpy(bad, tensors, sizeof bad);
+        if (i == 0)
+            bad[1].type = 24;
+        if (i == 1)
+            bad[0].bytes = 255;
+        if (i == 2)
+            bad[1].dims[0] = 16; /* half a block */
+        if (i == 3)
+            bad[0].dims[3] = (int64_t)1 << 62;
+        if (i == 4)
+            bad[0].dims[1] = 0;
+        if (i == 5)
+            bad[1].name = "b";
+        assert_int_equal(weight_file_assemble(&f, "shipped", bad, 2, &hooks, &err), ERR_MODEL);
+    }
+    assert_int_equal(hooked.closed, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -376,6 +447,7 @@ int main(void)
         cmocka_unit_test(test_set),
         cmocka_unit_test_setup_teardown(test_set_incomplete, make_folder, remove_folder),
         cmocka_unit_test(test_shown_names),
+        cmocka_unit_test(test_assembled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

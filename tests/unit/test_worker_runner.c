@@ -1,6 +1,7 @@
 /* The compute thread: loads that overtake each other, links that are not there yet or never, steps
  * that are lost. */
 #include "base/clock.h"
+#include "coordinator/shipping.h"
 #include "model/manifest.h"
 #include "proto/step_message.h"
 #include "proto/wire.h"
@@ -24,7 +25,9 @@ struct bench {
     struct worker_runner *runner;
     char results_endpoint[64];
     struct weight_file *weights;
+    struct content *content;
     struct manifest manifest;
+    struct model_config config;
     unsigned char config_digest[DIGEST_BYTES];
     uint32_t kv_blocks;
     bool beside; /* the next loads say so */
@@ -55,21 +58,26 @@ static int bench_start(void **state, bool is_guarded)
 {
     static struct bench b;
     struct err err;
-    b = (struct bench){.zmq = zmq_ctx_new(), .kv_blocks = 4, .is_guarded = is_guarded};
+    b = (struct bench){.kv_blocks = 4, .is_guarded = is_guarded};
+    if (wire_context(&b.zmq, &err) != 0)
+        return -1;
     if (is_guarded && (keys_make(&b.own, &err) != 0 || keys_make(&b.coordinator, &err) != 0 ||
                        keys_make(&b.stranger, &err) != 0 ||
                        zap_open(&b.zap, b.zmq, bench_judge, NULL, &err) != 0))
         return -1;
     const struct wire_security results = {.own = &b.coordinator, .domain = WIRE_RESULTS};
     const struct wire_security steps = {.own = &b.coordinator, .server_key = b.own.public_key};
-    struct model_config config;
     if (kernels_select(&b.kernels, "scalar", &err) != 0 ||
         weight_file_open(&b.weights, MODEL, &err) != 0 ||
-        model_config_read(&config, b.weights, &err) != 0 ||
+        model_config_read(&b.config, b.weights, &err) != 0 ||
         manifest_compute(&b.manifest, b.weights, NULL, NULL, NULL, &err) != 0)
         return -1;
-    manifest_digest_config(&config, b.config_digest);
+    manifest_digest_config(&b.config, b.config_digest);
+    struct content_spec content = {.zmq = b.zmq, .coordinator_host = "127.0.0.1"};
+    if (content_open(&b.content, &content, &err) != 0)
+        return -1;
     struct worker_runner_spec spec = {.zmq = b.zmq,
+                                      .content = b.content,
                                       .kernels = &b.kernels,
                                       .threads = 1,
                                       .coordinator_host = "127.0.0.1",
@@ -97,6 +105,7 @@ static int bench_close(void **state)
 {
     struct bench *b = *state;
     worker_runner_stop(b->runner);
+    content_close(b->content);
     zmq_close(b->steps);
     zmq_close(b->results);
     zap_close(&b->zap);
@@ -128,18 +137,22 @@ static void bench_load(struct bench *b, uint64_t epoch, uint32_t end_layer)
     }
     load.config_sha256.data = b->config_digest;
     load.config_sha256.len = DIGEST_BYTES;
-    size_t n = b->manifest.n_tensors;
+    size_t n = b->manifest.n_tensors, used = 0;
     Paceline__TensorDigest *digests = calloc(n, sizeof *digests);
     Paceline__TensorDigest **list = calloc(n, sizeof(Paceline__TensorDigest *));
     assert_true(digests && list);
     for (size_t i = 0; i < n; i++) {
-        paceline__tensor_digest__init(&digests[i]);
-        digests[i].name = (char *)weight_file_tensor(b->weights, i)->name;
-        digests[i].sha256.data = b->manifest.digests[i];
-        digests[i].sha256.len = DIGEST_BYTES;
-        list[i] = &digests[i];
+        if (!model_tensor_is_in_stage(&b->config, weight_file_tensor(b->weights, i)->name, 0,
+                                      (int)end_layer))
+            continue;
+        shipping_describe_tensor(b->weights, &b->manifest, i, &digests[used]);
+        list[used] = &digests[used];
+        used++;
     }
-    load.n_digests = n;
+    Paceline__ModelConfig config;
+    shipping_describe_config(&b->config, &config);
+    load.config = &config;
+    load.n_digests = used;
     load.digests = list;
     Paceline__Control c = PACELINE__CONTROL__INIT;
     c.body_case = PACELINE__CONTROL__BODY_LOAD;
@@ -388,15 +401,26 @@ static void what_is_wrong_is_told(void **state)
     b->config_digest[0] ^= 1; /* equal tensors under another configuration */
     bench_load(b, 2, LAYERS);
     struct worker_news news = bench_news(b);
-    assert_int_equal(news.failure.code, ERR_MODEL);
-    assert_non_null(strstr(news.failure.text, "another configuration"));
+    assert_int_equal(news.failure.code, ERR_NETWORK);
+    assert_non_null(strstr(news.failure.text, "not the one that its digest names"));
     b->config_digest[0] ^= 1;
-    b->manifest.digests[3][0] ^= 1;
+    b->manifest.digests[3][0] ^= 1; /* the list of chunks is not the tensor's */
+    bench_load(b, 2, LAYERS);
+    news = bench_news(b);
+    assert_int_equal(news.failure.code, ERR_NETWORK);
+    assert_non_null(strstr(news.failure.text, "does not fit together"));
+    size_t n = b->manifest.first_chunks[4] - b->manifest.first_chunks[3];
+    unsigned char(*chunks)[DIGEST_BYTES] = &b->manifest.chunks[b->manifest.first_chunks[3]];
+    chunks[0][0] ^= 1; /* another tensor than the file's */
+    manifest_digest_chunks(weight_file_tensor(b->weights, 3)->bytes, chunks, n,
+                           b->manifest.digests[3]);
     bench_load(b, 2, LAYERS);
     news = bench_news(b);
     assert_int_equal(news.failure.code, ERR_MODEL);
     assert_non_null(strstr(news.failure.text, "other content"));
-    b->manifest.digests[3][0] ^= 1;
+    chunks[0][0] ^= 1;
+    manifest_digest_chunks(weight_file_tensor(b->weights, 3)->bytes, chunks, n,
+                           b->manifest.digests[3]);
     b->manifest.n_tensors--; /* a tensor that nobody vouches for */
     bench_load(b, 2, LAYERS);
     assert_int_equal(bench_news(b).failure.code, ERR_MODEL);

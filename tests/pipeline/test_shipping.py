@@ -1,0 +1,155 @@
+"""Weights that arrive by themselves: workers without the model's file, and what may go wrong."""
+import re
+import shutil
+
+import pytest
+
+from cluster import Cluster, Process, environment, free_port_pair, model_path, wait_until
+
+MODEL = model_path("qwen2-tied-Q8_0")
+BODY = {"prompt": "A line of riders", "max_tokens": 12, "temperature": 0, "return_token_ids": True}
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory):
+    """What a worker with the file answers."""
+    with Cluster(tmp_path_factory.mktemp("local"), MODEL) as c:
+        assert c.get("/cluster")[1]["workers"][0]["fetch_total"] == 0
+        return answer(c)
+
+
+def answer(c):
+    status, body = c.post("/v1/completions", BODY)
+    assert status == 200, body
+    return body["choices"][0]["token_ids"]
+
+
+def fetched(c):
+    """Bytes of each worker, in the pipeline's order."""
+    workers = c.get("/cluster")[1]["workers"]
+    assert all(w["fetch_done"] == w["fetch_total"] for w in workers)
+    return [w["fetch_total"] for w in workers]
+
+
+def loaded(c):
+    return [w["load_total"] for w in c.get("/cluster")[1]["workers"]]
+
+
+WITHOUT_FILE = ["--no-model-files"]
+
+
+def test_only_the_own_layers(tmp_path, tokens):
+    with Cluster(tmp_path, MODEL, workers=2, cuts="3", worker_options=WITHOUT_FILE) as c:
+        assert answer(c) == tokens
+        assert fetched(c) == loaded(c)
+        assert "of weights were fetched" in c.workers[1].text()
+    # Both share one folder, in which everything is now: other cuts, nothing to fetch.
+    with Cluster(tmp_path, MODEL, workers=2, cuts="2", worker_options=WITHOUT_FILE) as c:
+        assert answer(c) == tokens
+        assert fetched(c) == [0, 0]
+
+
+def test_without_a_cache(tmp_path, tokens):
+    for _ in range(2):
+        with Cluster(tmp_path, MODEL, worker_options=[*WITHOUT_FILE, "--cache", "0"]) as c:
+            assert answer(c) == tokens
+            assert fetched(c) == loaded(c)
+    assert not (tmp_path / "content").exists()
+
+
+def test_damaged_cache(tmp_path, tokens):
+    with Cluster(tmp_path, MODEL, worker_options=WITHOUT_FILE):
+        pass
+    files = sorted((tmp_path / "content").iterdir(), key=lambda f: f.stat().st_size)
+    data = bytearray(files[-1].read_bytes())
+    data[len(data) // 2] ^= 1
+    files[-1].write_bytes(data)
+    with files[-2].open("ab") as f:
+        f.truncate(100)
+    damaged = files[-1].stat().st_size
+    with Cluster(tmp_path, MODEL, worker_options=WITHOUT_FILE) as c:
+        assert answer(c) == tokens
+        assert damaged < fetched(c)[0] < loaded(c)[0]
+        assert "is damaged in the cache" in c.workers[0].text()
+
+
+def test_a_cache_that_is_bounded(tmp_path, tokens):
+    with Cluster(tmp_path, MODEL, worker_options=[*WITHOUT_FILE, "--cache", "100K"]) as c:
+        assert answer(c) == tokens
+        assert "has no room for" in c.workers[0].text()
+    sizes = [f.stat().st_blocks * 512 for f in (tmp_path / "content").iterdir()]
+    assert sizes and sum(sizes) <= 100 * 1024
+
+
+def test_a_disk_that_takes_nothing(tmp_path, tokens):
+    """A limit of file sizes, which root meets as well as anybody."""
+    with Cluster(tmp_path, MODEL, workers=0, joined=1) as c:
+        worker = Process("paceline-worker", ["--config", "/dev/null", "--coordinator", c.cluster,
+                                             *WITHOUT_FILE], tmp_path / "log",
+                         environment(tmp_path), runner=["prlimit", "--fsize=20000"])
+        try:
+            c.wait_ready()
+            assert answer(c) == tokens
+            assert "they go through memory" in worker.text()
+        finally:
+            assert worker.stop() == 0
+
+
+def test_a_coordinator_that_was_killed(tmp_path, tokens):
+    """Its worker loads again for the next one, out of what it has."""
+    port = free_port_pair(3)
+    options = ["--cluster", f"127.0.0.1:{port}"]
+    c = Cluster(tmp_path, MODEL, worker_options=WITHOUT_FILE, options=options)
+    worker = c.workers[0]
+    try:
+        assert answer(c) == tokens
+        c.coordinator.popen.kill()
+        c.coordinator.wait()
+        with Cluster(tmp_path, MODEL, workers=0, options=options) as again:
+            again.wait_ready()
+            assert answer(again) == tokens
+            assert fetched(again) == [0]
+    finally:
+        assert worker.stop() == 0
+
+
+def other_content(tmp_path, *worker_options):
+    """The coordinator's file is gone from its path; the worker's has another byte."""
+    path, models = tmp_path / "model.gguf", tmp_path / "models"
+    models.mkdir()
+    shutil.copy(MODEL, path)
+    data = bytearray(path.read_bytes())
+    data[len(data) * 3 // 4] ^= 1
+    (models / "model.gguf").write_bytes(data)
+    c = Cluster(tmp_path, path, workers=0)
+    path.rename(tmp_path / "elsewhere")
+    c.add_worker("--models", models, *worker_options)
+    return c
+
+
+def test_what_differs_is_fetched(tmp_path, tokens):
+    with other_content(tmp_path) as c:
+        c.wait_ready()
+        assert answer(c) == tokens
+        assert 0 < fetched(c)[0] < loaded(c)[0]
+        assert "what differs is fetched" in c.workers[0].text()
+
+
+def test_a_worker_that_comes_gets_it_from_one_that_is_here(tmp_path, tokens):
+    """The first worker has all; when it makes room for a second one with a folder of its own, the
+    coordinator names it as a source."""
+    with Cluster(tmp_path / "a", MODEL, worker_options=WITHOUT_FILE) as c:
+        wait_until(lambda: c.get("/health")[0] == 200, 10, "in service")
+        ready = c.workers[0]
+        other = Process("paceline-worker", ["--config", "/dev/null", "--coordinator", c.cluster,
+                                            "--name", "late", *WITHOUT_FILE], tmp_path / "log",
+                        environment(tmp_path / "b"))
+        try:
+            wait_until(lambda: "late joined" in c.coordinator.text(), 10, "it has joined")
+            ready.popen.kill()  # the late one takes its place
+            ready.wait()
+            wait_until(lambda: re.search(r"ready for epoch", other.text()), 20, "it serves")
+            c.wait_ready()
+            assert answer(c) == tokens
+        finally:
+            assert other.stop() == 0

@@ -1,0 +1,3 @@
+paceline_test(test_content_file stage)
+paceline_test(test_content_plan stage)
+paceline_test(test_content stage schedule)
