@@ -11,8 +11,9 @@
 #define HEARTBEAT_MS 250
 #define SILENCE_MS   1000
 /* A worker whose connection ended, and that is alive, is back sooner. */
-#define RECONNECT_MS 500
-#define MAX_WORKERS  1024
+#define RECONNECT_MS  500
+#define LAST_WORDS_MS 50
+#define MAX_WORKERS   1024
 /* A plan that a worker still does not know after so many heartbeats was lost on the way to it. */
 #define BEATS_ASTRAY 8
 #define DIGEST_BYTES 32
@@ -482,6 +483,16 @@ void registry_review_trust(struct registry *r)
     }
 }
 
+/* libzmq tells of an end before it hands over what came last by that connection; nobody is back so
+ * soon. */
+static void registry_note_connection(struct worker_entry *w, int fd)
+{
+    if (w->disconnected_ms && fd == w->fd && clock_now_ms() - w->disconnected_ms < LAST_WORDS_MS)
+        return;
+    w->fd = fd;
+    w->disconnected_ms = 0;
+}
+
 static void registry_on_message(struct registry *r, const struct wire_identity *from,
                                 const Paceline__Control *c)
 {
@@ -497,8 +508,7 @@ static void registry_on_message(struct registry *r, const struct wire_identity *
         return;
     }
     w->last_heard_ms = clock_now_ms();
-    w->fd = from->fd;
-    w->disconnected_ms = 0;
+    registry_note_connection(w, from->fd);
     switch (c->body_case) {
     case PACELINE__CONTROL__BODY_HEARTBEAT:
         registry_on_beat(r, w, c->heartbeat);
@@ -546,22 +556,19 @@ static void registry_read_monitor(struct registry *r)
 {
     for (int fd; (fd = wire_ended_connection(r->monitor)) >= 0;)
         for (struct worker_entry *w = r->workers; w; w = w->next)
-            if (w->fd == fd) {
-                w->fd = -1;
+            if (w->fd == fd)
                 w->disconnected_ms = clock_now_ms();
-            }
 }
 
 void registry_receive(struct registry *r)
 {
-    registry_read_monitor(r);
     for (int i = 0; i < 64; i++) {
         struct wire_identity from;
         Paceline__Control *c = NULL;
         struct err err = {0};
         int rc = wire_receive_control(r->socket, &from, &c, &err);
         if (rc == 0)
-            return;
+            break;
         if (rc < 0) {
             const struct worker_entry *w = registry_find(r, &from);
             log_warning("from %s: %s", w ? w->name : "a stranger", err.text);
@@ -570,6 +577,7 @@ void registry_receive(struct registry *r)
         registry_on_message(r, &from, c);
         paceline__control__free_unpacked(c, NULL);
     }
+    registry_read_monitor(r);
 }
 
 void registry_keep_time(struct registry *r)
