@@ -181,8 +181,6 @@ static int wire_receive_identity(void *socket, struct wire_identity *ret_from)
     size_t size = zmq_msg_size(&part);
     bool is_ours = size > 0 && size <= WIRE_MAX_IDENTITY && zmq_msg_more(&part);
     ret_from->size = is_ours ? size : 0;
-    const char *fd = zmq_msg_gets(&part, "__fd"); /* libzmq's name for it */
-    ret_from->fd = fd ? atoi(fd) : -1;
     memcpy(ret_from->bytes, zmq_msg_data(&part), ret_from->size);
     zmq_msg_close(&part);
     return is_ours ? 1 : ERR_NETWORK;
@@ -208,8 +206,12 @@ int wire_receive_control(void *socket, struct wire_identity *ret_from,
     }
     bool alone = !zmq_msg_more(&body);
     size_t size = zmq_msg_size(&body);
-    if (ret_from)
+    if (ret_from) { /* what is known of a connection comes with the body, not always with the name
+                     */
+        const char *fd = zmq_msg_gets(&body, "__fd");
+        ret_from->fd = fd ? atoi(fd) : -1;
         ret_from->has_key = wire_key_of(&body, ret_from->key);
+    }
     Paceline__Control *c = NULL;
     if (alone && size <= WIRE_MAX_ENVELOPE)
         c = paceline__control__unpack(NULL, size, zmq_msg_data(&body));
