@@ -290,6 +290,7 @@ struct step_codes {
 /* Planes to expand once those of the last step's columns are in tiles: two pieces a quarter. */
 struct ahead {
     struct step_source from;
+    const uint8_t *later; /* what comes behind it, to be fetched from memory meanwhile */
     int turn;
     bool is_due; /* the step is a super-block's last, and another one follows */
 };
@@ -454,7 +455,8 @@ struct place {
 /* How many groups share the activations there. */
 static int place_groups(const struct matmul_tile *t, const struct place *p)
 {
-    return t->groups - p->group < GROUPS_TOGETHER ? t->groups - p->group : GROUPS_TOGETHER;
+    const int left = t->groups - p->group;
+    return left > 0 && left < GROUPS_TOGETHER ? left : GROUPS_TOGETHER;
 }
 
 static struct place place_next(const struct matmul_tile *t, struct place p, int together)
@@ -504,10 +506,17 @@ always_inline void steps_at(int type, const struct matmul_tile *t, struct steps 
     const float *dx = x->scales + cell;
     const int16_t *sums16 = (subs == 8 ? x->sums32 : x->sums16) + cell * (size_t)subs;
     const bool second = is_one_plane(type) && p->i + 1 < place_groups(t, p);
+    const size_t bytes = (size_t)matmul_layout(type).block_bytes;
+    const size_t share = bytes / (size_t)((t->rows + STEP_ROWS - 1) / STEP_ROWS) + 64;
+    size_t fetched = 0;
     for (int row = 0; row < t->rows; row += STEP_ROWS) {
         struct step_codes a;
         a.of[0] = tile_codes(t, &s->tail, row, p->block * 256, &a.stride[0]);
         a.of[1] = tile_codes(t, &s->tail, row + TILE_ROWS, p->block * 256, &a.stride[1]);
+        for (const size_t end = fetched + share; fetched < end && fetched < bytes; fetched += 64)
+            for (int g = 0; g < (is_one_plane(type) ? 2 : 1); g++)
+                _mm_prefetch((const char *)ahead->later + (size_t)g * t->group_bytes + fetched,
+                             _MM_HINT_T1);
         ahead->is_due = another && row + STEP_ROWS >= t->rows;
         multiply_256(type, &s->weights, &a, &s->rest, &s->sums, ahead);
         const int left = t->rows - row;
@@ -545,6 +554,10 @@ always_inline void product_256(int type, const struct matmul_tile *t)
         struct ahead ahead = {.turn = turn ^ 1};
         if (another)
             ahead.from = place_source(type, t, &next);
+        /* Behind the last group that is what the thread will most likely be given next. */
+        const struct place later = place_next(t, next, together);
+        ahead.later = t->weights + (size_t)(later.group + later.i) * t->group_bytes +
+                      (size_t)later.block * (size_t)matmul_layout(type).block_bytes;
         steps_at(type, t, &s, &at, turn, another, &ahead, &sums);
         if (next.group != at.group) {
             finish_last(type, &s.rest, &s.sums);
