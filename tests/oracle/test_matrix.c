@@ -2,11 +2,14 @@
  * chunks of the prompt × alone or among others. What must be equal: SHA-256 of all logits of a
  * 300-token prompt, and 64 tokens after it, greedy and drawn with a seed.
  *
- *   test_matrix [NAME...]   only models whose name contains one of these. Small models in every
- * way, the published one (PACELINE_TEST_MODEL) in so many that every two settings meet: each
- * instruction set with each chunk, stages with threads … test_matrix --full …    every model in
- * every way; the published one takes an hour test_matrix --pairs …   every model as the published
- * one test_matrix --one …     every model in one way
+ *   test_matrix [NAME...]   only models whose name contains one of these
+ *   test_matrix --full …    in every way
+ *   test_matrix --pairs …   in so many that every two settings meet: each instruction set with each
+ *                           chunk, each number of stages with each of threads …; not scalar
+ *   test_matrix --one …     in one
+ *
+ * Without an option, small models take every way but of the scalar set, whose pairs meet; the
+ * published one (PACELINE_TEST_MODEL) takes --pairs: in every way it takes more than an hour.
  *
  * The digests are printed: equal lines from two machines are equal bits. */
 #include "chain.h"
@@ -214,10 +217,11 @@ static void matrix_print(const char *name, const struct outcome *o, int ways)
     printf("digest %s: logits %.16s tokens %.16s\n%d ways\n", name, logits, tokens, ways);
 }
 
-static void ways_fill(struct ways *w, int stages, bool with_scalar)
+/* All ways of the instruction sets first … end. */
+static void ways_fill(struct ways *w, int first, int end, int stages)
 {
     w->n = 0;
-    for (int isa = with_scalar ? ISA_SCALAR : ISA_SCALAR + 1; isa < ISAS; isa++)
+    for (int isa = first; isa < end; isa++)
         for (int i = 0; kernels_isa_is_offered(isa) && i < CHUNKS * stages * THREADS * 2; i++)
             w->list[w->n++] =
                 (struct way){{isa, i % CHUNKS, i / CHUNKS % stages, i / CHUNKS / stages % THREADS,
@@ -267,15 +271,22 @@ static void ways_keep_pairs(struct ways *w)
 
 static void matrix_check(const char *name, const struct chain_model *m, bool is_published)
 {
-    const enum extent extent = arguments.extent != EXTENT_USUAL ? arguments.extent
-                               : is_published                   ? EXTENT_PAIRS
-                                                                : EXTENT_FULL;
+    const enum extent extent =
+        arguments.extent == EXTENT_USUAL && is_published ? EXTENT_PAIRS : arguments.extent;
     struct ways ways;
     struct outcome want, got;
-    ways_fill(&ways, m->config.n_layers < STAGES ? m->config.n_layers : STAGES,
-              extent == EXTENT_FULL);
-    if (ways.n == 0) /* the machine has no other than the scalar set */
-        ways_fill(&ways, 1, true);
+    const int stages = m->config.n_layers < STAGES ? m->config.n_layers : STAGES;
+    ways_fill(&ways, ISA_SCALAR + 1, ISAS, stages);
+    if (ways.n == 0) /* the machine has no other */
+        ways_fill(&ways, ISA_SCALAR, ISA_SCALAR + 1, stages);
+    else if (extent == EXTENT_FULL || extent == EXTENT_USUAL) {
+        struct ways scalar;
+        ways_fill(&scalar, ISA_SCALAR, ISA_SCALAR + 1, stages);
+        if (extent == EXTENT_USUAL)
+            ways_keep_pairs(&scalar);
+        memcpy(ways.list + ways.n, scalar.list, (size_t)scalar.n * sizeof *scalar.list);
+        ways.n += scalar.n;
+    }
     if (extent == EXTENT_PAIRS)
         ways_keep_pairs(&ways);
     if (extent == EXTENT_ONE)
