@@ -32,7 +32,8 @@ static double limits_seconds(int threads)
 typedef uint64_t lanes __attribute__((vector_size(32)));
 
 /* Several lines at a time; `ahead` in bytes, 0: the hardware prefetches alone. */
-static uint64_t read_span(const char *from, size_t bytes, size_t ahead)
+static inline __attribute__((always_inline)) uint64_t read_lines(const char *from, size_t bytes,
+                                                                 size_t ahead)
 {
     lanes sum[4] = {{0}};
     for (size_t i = 0; i + 256 <= bytes; i += 256)
@@ -41,10 +42,33 @@ static uint64_t read_span(const char *from, size_t bytes, size_t ahead)
             memcpy(&v, from + i + j * 32, sizeof v);
             sum[j % 4] ^= v;
             if (ahead && j % 2 == 0)
-                __builtin_prefetch(from + i + j * 32 + ahead, 0, 0);
+                __builtin_prefetch(from + i + j * 32 + ahead, 0, 3);
         }
     const lanes all = sum[0] ^ sum[1] ^ sum[2] ^ sum[3];
     return all[0] ^ all[1] ^ all[2] ^ all[3];
+}
+
+static uint64_t read_narrow(const char *from, size_t bytes, size_t ahead)
+{
+    return read_lines(from, bytes, ahead);
+}
+
+#if defined(__x86_64__)
+/* 128 bits at a time reach three quarters of it. */
+__attribute__((target("avx2"))) static uint64_t read_wide(const char *from, size_t bytes,
+                                                          size_t ahead)
+{
+    return read_lines(from, bytes, ahead);
+}
+#endif
+
+static uint64_t read_span(const char *from, size_t bytes, size_t ahead)
+{
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2"))
+        return read_wide(from, bytes, ahead);
+#endif
+    return read_narrow(from, bytes, ahead);
 }
 
 /* Seconds of one pass, each thread over its own part. */
