@@ -45,6 +45,7 @@ def quantise(source, out, kind, pattern):
 def perplexity(path, text, window, windows):
     """As `paceline perplexity` does it: the second half of each window is scored."""
     model_params = api.llama_model_default_params()
+    model_params.use_extra_bufts = False  # its tiles crash when gcc 12 has built them
     model = api.llama_model_load_from_file(path.encode(), model_params)
     if not model:
         sys.exit(f"llama.cpp could not load {path}")
