@@ -55,7 +55,7 @@ def logged(process, pattern, after=0):
 # ---- other versions ----
 
 @pytest.mark.parametrize("what, words", [
-    ({"protocol": 99}, ["protocol version 99", "version 2", "9.9.9", "same release"]),
+    ({"protocol": 99}, ["protocol version 99", "version 3", "9.9.9", "same release"]),
     ({"protocol": 0}, ["protocol version 0"]),
     ({"numerics": 7}, ["numerics", "version 7", "same release"]),
     ({"endpoint": "ipc:///run/x"}, ["data endpoint", "tcp://"]),
@@ -91,7 +91,7 @@ def fake_coordinator(home, tmp_path, answer):
 
 
 def test_refused_worker_says_why(home, tmp_path):
-    why = "it speaks protocol version 2 and the coordinator version 3: install the same release"
+    why = "it speaks protocol version 3 and the coordinator version 4: install the same release"
     worker, peer = fake_coordinator(home, tmp_path, [zmtp.control(zmtp.REFUSE, {1: why})])
     with peer:
         assert worker.wait(10) == 4
