@@ -203,6 +203,21 @@ static struct planner_goal deployment_goal(const struct deployment *d)
                                  .context = half < TYPICAL_CONTEXT ? half : TYPICAL_CONTEXT};
 }
 
+/* Equal machines offer nearly the same; what is alike for the planner is planned alike each time.
+ */
+static void deployment_level_memory(struct planner_worker *workers, int n)
+{
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < i; k++)
+            if (workers[i].memory_bytes > workers[k].memory_bytes &&
+                workers[i].memory_bytes - workers[k].memory_bytes < workers[k].memory_bytes / 100)
+                workers[i].memory_bytes = workers[k].memory_bytes;
+            else if (workers[k].memory_bytes > workers[i].memory_bytes &&
+                     workers[k].memory_bytes - workers[i].memory_bytes <
+                         workers[i].memory_bytes / 100)
+                workers[k].memory_bytes = workers[i].memory_bytes;
+}
+
 /* [n], of entries; the caller frees. */
 static struct planner_worker *
 deployment_describe_workers(const struct deployment *d, struct worker_entry *const *entries, int n)
@@ -216,6 +231,7 @@ deployment_describe_workers(const struct deployment *d, struct worker_entry *con
     for (int i = 0; i < n; i++)
         workers[i] = deployment_describe_worker(d, entries[i], is_measured);
     planner_level(&d->costs, workers, n);
+    deployment_level_memory(workers, n);
     return workers;
 }
 

@@ -296,10 +296,12 @@ static void registry_on_hello(struct registry *r, const struct wire_identity *fr
     w->fd = from->fd;
     w->stage = w->first_layer = w->end_layer = -1;
     w->next_stage = w->next_first_layer = w->next_end_layer = -1;
-    struct worker_entry **last = &r->workers;
-    while (*last)
-        last = &(*last)->next;
-    *last = w;
+    w->had_stage = h->stage;
+    struct worker_entry **place = &r->workers;
+    while (*place && !(w->had_stage && (*place)->had_stage > w->had_stage))
+        place = &(*place)->next;
+    w->next = *place;
+    *place = w;
     r->n_workers++;
     r->joined = true;
     log_info("worker %s joined: %d threads, %s, %.1f GiB offered", w->name, w->threads, w->isa,

@@ -25,6 +25,7 @@ struct worker_entry {
     int threads;
     int64_t memory_bytes; /* offered */
     int cores, efficient_cores, numa_nodes, most_threads;
+    uint32_t had_stage; /* + 1, when it joined: it has these layers still; 0: none */
     int64_t last_heard_ms;
     int fd;                  /* of its connection; -1: unknown */
     int64_t disconnected_ms; /* since when it has none; 0: it has one */
@@ -66,7 +67,7 @@ struct registry {
     void *socket;                 /* ROUTER */
     void *monitor;                /* its connections that end */
     struct trust *trust;          /* borrowed; NULL: plain links */
-    struct worker_entry *workers; /* in the order of joining */
+    struct worker_entry *workers; /* in the order of joining, those with a stage in their order */
     int n_workers;
     int64_t silence_ms;   /* after so much of it a worker is taken for lost */
     int64_t last_time_ms; /* of registry_keep_time() */

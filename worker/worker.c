@@ -90,6 +90,7 @@ static void worker_say_hello(struct worker *w)
     hello.efficient_cores = (uint32_t)placement_efficient_cores(w->placement);
     hello.numa_nodes = (uint32_t)placement_numa_nodes(w->placement);
     hello.most_threads = hello.threads > hello.cores ? hello.threads : hello.cores;
+    hello.stage = worker_runner_stage(w->runner);
     hello.content_endpoint = (char *)content_endpoint(w->content);
     worker_send(w, PACELINE__CONTROL__BODY_HELLO, &hello);
     w->last_hello_ms = clock_now_ms();

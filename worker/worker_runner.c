@@ -35,7 +35,7 @@ struct worker_runner {
     int data_port;
     struct packs *packs;
     char commands_endpoint[64], news_endpoint[64];
-    atomic_uint_fast64_t steps, busy_us, epoch;
+    atomic_uint_fast64_t steps, busy_us, epoch, stage;
     atomic_int_fast64_t busy_since_us; /* of the step under way; 0: none */
     sem_t retired;
     atomic_bool measure_cancelled; /* somebody waits for the compute thread */
@@ -83,6 +83,7 @@ static void runner_put(struct worker_runner *r, struct assignment **place, struc
     *place = a;
     const struct assignment *newest = r->next ? r->next : r->now;
     atomic_store(&r->epoch, newest ? newest->load->epoch : 0);
+    atomic_store(&r->stage, newest ? newest->load->stage + 1 : 0);
     pthread_mutex_unlock(&r->lock);
     assignment_free(old);
 }
@@ -662,6 +663,11 @@ int worker_runner_measure(struct worker_runner *r, const Paceline__Measure *m, s
     spec->head_type = (int)m->head_type;
     spec->kv_type = (enum kv_type)m->kv_type;
     return runner_command(r, &command, err);
+}
+
+uint32_t worker_runner_stage(const struct worker_runner *r)
+{
+    return (uint32_t)atomic_load(&r->stage);
 }
 
 void worker_runner_counters(const struct worker_runner *r, struct worker_counters *ret_counters)

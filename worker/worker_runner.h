@@ -69,6 +69,8 @@ int worker_runner_load(struct worker_runner *r, Paceline__Control *load, struct 
 int worker_runner_measure(struct worker_runner *r, const Paceline__Measure *m, struct err *err);
 /* Stages of this epoch and older are freed; only: of this epoch alone. */
 int worker_runner_unload(struct worker_runner *r, uint64_t epoch, bool only, struct err *err);
+/* Place in the pipeline of the newest stage that is ready, + 1; 0: none. */
+uint32_t worker_runner_stage(const struct worker_runner *r);
 void worker_runner_counters(const struct worker_runner *r, struct worker_counters *ret_counters);
 
 #endif

@@ -228,6 +228,7 @@ class Cluster:
             addresses = json.loads(ready.read_text())
             self.http, self.cluster = addresses["http"], addresses["cluster"]
             self.url = f"http://{self.http}"
+            self.content_port = int(addresses["content"].rsplit(":", 1)[1])
             for _ in range(workers):
                 self.add_worker()
             if wait and workers:

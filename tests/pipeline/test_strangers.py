@@ -27,7 +27,7 @@ def town(home):
         addresses = [w["address"] for w in c.get("/cluster")[1]["workers"]]
         c.data_ports = [int(a.rsplit(":", 1)[1]) for a in addresses]
         http = int(c.http.rsplit(":", 1)[1])
-        c.results_port, = c.coordinator.listening_ports() - {c.control_port, http}
+        c.results_port, = c.coordinator.listening_ports() - {c.control_port, http, c.content_port}
         c.epoch = c.get("/cluster")[1]["epoch"]
         yield c
 
@@ -197,7 +197,7 @@ def mutations(data, count, rng):
 def test_malformed_control_messages(town):
     """The sender is named "a stranger", for it has not joined."""
     rng, before = random.Random(1), len(town.coordinator.text())
-    real = [zmtp.hello(protocol=2),
+    real = [zmtp.hello(protocol=3),
             zmtp.control(zmtp.READY, {1: 1, 2: town.epoch, 3: 5, 4: "k"}),
             zmtp.control(zmtp.FAILED, {1: 1, 2: town.epoch, 3: -3, 4: "I lie"}),
             zmtp.control(zmtp.PROGRESS, {1: 1, 2: town.epoch, 3: 1 << 62, 4: 1, 5: "x"}),
@@ -220,7 +220,7 @@ def test_stranger_with_a_long_name(town):
     for identity in (b"x" * 255, b"\x00nul", b"w" + bytes(8)):
         try:
             with zmtp.Peer(town.control_port, identity=identity) as peer:
-                peer.send(zmtp.hello(protocol=3))
+                peer.send(zmtp.hello(protocol=4))
                 peer.send(b"noise")
         except ConnectionError:
             pass

@@ -217,7 +217,7 @@ def test_plain_strangers(place):
         c.wait_ready()
         http = int(c.http.rsplit(":", 1)[1])
         ports = c.coordinator.listening_ports() - {http} | c.workers[0].listening_ports()
-        assert len(ports) == 3
+        assert len(ports) == 5  # control, results, weights; steps, weights
         for port in sorted(ports):
             with socket.create_connection(("127.0.0.1", port), timeout=10) as s:
                 s.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") +
