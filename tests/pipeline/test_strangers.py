@@ -84,7 +84,7 @@ def fake_coordinator(home, tmp_path, answer):
         peer = zmtp.Peer(accepted=listener.accept()[0], kind=b"ROUTER")
     part, = peer.receive()
     greeting = zmtp.parse(zmtp.parse(part)[zmtp.HELLO])
-    assert greeting[1] == 2 and greeting[8].startswith(b"tcp://127.0.0.1:")
+    assert greeting[1] == 3 and greeting[8].startswith(b"tcp://127.0.0.1:")
     for message in answer:
         peer.send(message)
     return worker, peer
