@@ -41,8 +41,12 @@ static void listing_add(struct listing *l, const char *name, const struct stat *
         l->files = more;
         l->room = room;
     }
-    struct cached *file = &l->files[l->n++];
-    snprintf(file->name, sizeof file->name, "%s", name);
+    struct cached *file = &l->files[l->n];
+    const size_t length = strlen(name);
+    if (length >= sizeof file->name)
+        return;
+    l->n++;
+    memcpy(file->name, name, length + 1);
     file->bytes = (int64_t)st->st_blocks * 512;
     file->used = st->st_mtim;
     l->bytes += file->bytes;
