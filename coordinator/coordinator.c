@@ -482,7 +482,8 @@ static int coordinator_open_sockets(struct coordinator *c, struct err *err)
     if (rc == 0)
         rc = registry_open(&c->registry, c->zmq, s->cluster_host, s->cluster_port, trust,
                            &c->cluster_port, err);
-    c->registry.silence_ms = s->worker_silence_ms;
+    if (s->worker_silence_ms)
+        c->registry.silence_ms = s->worker_silence_ms;
     if (rc == 0)
         rc = pipeline_open(&c->pipeline, c->zmq, s->cluster_host,
                            s->cluster_port ? s->cluster_port + 1 : 0, trust ? &trust->own : NULL,
