@@ -95,6 +95,11 @@ static int measure_open(struct measure *m, struct err *err)
     measure_place(m);
     if (m->region.overflow)
         return err_set(err, ERR_INPUT, "shapes to measure are beyond reason");
+    int64_t bytes = (int64_t)(m->region.used +
+                              activations_memory(MOST_ROWS, workspace_max_columns(&m->config)));
+    if (m->spec->memory_bytes > 0 && bytes > m->spec->memory_bytes)
+        return err_set(err, ERR_MEMORY, "measuring takes %lld MiB, and %lld MiB are offered",
+                       (long long)bytes >> 20, (long long)m->spec->memory_bytes >> 20);
     int rc = region_claim(&m->region, err);
     if (rc != 0)
         return rc;

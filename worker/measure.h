@@ -25,6 +25,7 @@ struct measure_spec {
     int head_type;
     enum kv_type kv_type;
     const struct kernels *kernels;
+    int64_t memory_bytes;         /* what may be claimed for it; 0: no limit */
     const atomic_bool *cancelled; /* or NULL */
 };
 
@@ -35,7 +36,8 @@ struct measure_result {
     double int8_ops;                /* operations a second, in the widest step */
 };
 
-/* With OpenMP's threads as they are set. ERR_INPUT: shapes that cannot be; ERR_CANCELLED. */
+/* With OpenMP's threads as they are set. ERR_INPUT: shapes that cannot be; ERR_MEMORY: it takes
+ * more than it may; ERR_CANCELLED. */
 int measure_run(const struct measure_spec *spec, struct measure_result *ret_result,
                 struct err *err);
 /* One layer of the first kind at one row alone, in seconds: a fifth of a second of work. */

@@ -327,6 +327,7 @@ static void runner_measure(struct worker_runner *r, const struct measure_spec *w
     struct measure_spec spec = *wanted;
     struct worker_news news = {.kind = WORKER_MEASURED};
     spec.kernels = r->spec.kernels;
+    spec.memory_bytes = r->spec.memory_bytes;
     spec.cancelled = &r->measure_cancelled;
     measure_remembered(&spec, r->spec.measures_dir, &news.measured, &news.failure);
     runner_tell(r, &news);

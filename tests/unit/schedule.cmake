@@ -26,6 +26,7 @@ paceline_test(test_simulated_pipelines schedule m)
 target_sources(test_simulated_pipelines PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_stage.c
                ${CMAKE_SOURCE_DIR}/tests/support/simulator.c
                ${CMAKE_SOURCE_DIR}/tests/support/virtual_clock.c)
+paceline_test(test_measure stage)
 paceline_test(test_duty stage)
 if(SYSTEMD_FOUND)
     target_compile_definitions(test_duty PRIVATE HAVE_SYSTEMD)
