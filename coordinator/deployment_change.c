@@ -1,4 +1,4 @@
-#include "coordinator/deployment_change.h"
+#include "coordinator/deployment_parts.h"
 
 #include "base/clock.h"
 #include "base/log.h"

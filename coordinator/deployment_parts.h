@@ -1,7 +1,12 @@
-/* deployment_change.h - the next plan, made ready beside the one that serves: when a worker joined
- * or is to be drained. Only deployment.c and deployment_change.c include this. */
-#ifndef PACELINE_COORDINATOR_DEPLOYMENT_CHANGE_H
-#define PACELINE_COORDINATOR_DEPLOYMENT_CHANGE_H
+/* deployment_parts.h - what the files of the deployment share; only they include this.
+ *
+ *   deployment.c         its states, from hashing to serving
+ *   deployment_plan.c    workers as the planner wants them
+ *   deployment_load.c    the Loads of a plan
+ *   deployment_change.c  the next plan, made ready beside the one that serves: when a worker
+ * joined, is to be drained, or observed times speak for it */
+#ifndef PACELINE_COORDINATOR_DEPLOYMENT_PARTS_H
+#define PACELINE_COORDINATOR_DEPLOYMENT_PARTS_H
 
 #include "coordinator/deployment.h"
 
@@ -11,7 +16,7 @@ int deployment_change_review(struct deployment *d, struct registry *r, struct pi
 /* There is no next plan any more; workers are not told, for a newer one follows. */
 void deployment_change_forget(struct deployment *d, struct registry *r);
 
-/* ---- deployment.c, for deployment_change.c ---- */
+/* ---- the others ---- */
 
 /* Those that a plan may use; ret_entries: room for all. */
 int deployment_candidates(const struct registry *r, bool with_draining,
