@@ -83,16 +83,15 @@ static void content_server_reply(struct content_server *s, const struct wire_ide
         return;
     }
     int64_t bytes = (int64_t)zmq_msg_size(frame);
+    atomic_fetch_add(&s->sent_bytes, bytes); /* before the receiver can know of them */
     if (zmq_send(s->socket, to->bytes, to->size, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0 ||
         zmq_msg_send(&envelope, s->socket, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) {
         zmq_msg_close(&envelope);
-        zmq_msg_close(frame);
+    } else if (zmq_msg_send(frame, s->socket, ZMQ_DONTWAIT) >= 0) {
         return;
     }
-    if (zmq_msg_send(frame, s->socket, ZMQ_DONTWAIT) < 0)
-        zmq_msg_close(frame);
-    else
-        atomic_fetch_add(&s->sent_bytes, bytes);
+    zmq_msg_close(frame);
+    atomic_fetch_sub(&s->sent_bytes, bytes);
 }
 
 static void content_server_answer(struct content_server *s, const struct wire_identity *from,
