@@ -18,3 +18,10 @@ int64_t clock_unix_s(void)
 {
     return (int64_t)time(NULL);
 }
+
+double clock_thread_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}

@@ -27,6 +27,7 @@ target_sources(test_simulated_pipelines PRIVATE ${CMAKE_SOURCE_DIR}/tests/suppor
                ${CMAKE_SOURCE_DIR}/tests/support/simulator.c
                ${CMAKE_SOURCE_DIR}/tests/support/virtual_clock.c)
 paceline_test(test_measure stage)
+set_tests_properties(test_measure PROPERTIES RUN_SERIAL ON) # it compares speeds
 paceline_test(test_duty stage)
 if(SYSTEMD_FOUND)
     target_compile_definitions(test_duty PRIVATE HAVE_SYSTEMD)

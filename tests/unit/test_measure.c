@@ -3,10 +3,15 @@
 #include "kernels/quant.h"
 #include "worker/measure.h"
 
+#include <omp.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -60,6 +65,47 @@ static void what_is_no_model_is_refused(void **state)
     assert_int_equal(measure_run(&spec, &result, &err), ERR_INPUT);
 }
 
+/* Seconds of a layer, as a process finds them that has a third of a processor, or all of one. */
+static double glance_of_a_process(const struct kernels *kernels, bool is_slow)
+{
+    int ends[2], status = 0;
+    double layer_s = 0;
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct measure_spec spec = small(kernels);
+        struct err err;
+        omp_set_num_threads(1);
+        spec.config.hidden_size = 512;
+        spec.config.intermediate_size = 2048;
+        bool ok = measure_glance(&spec, &layer_s, &err) == 0 &&
+                  write(ends[1], &layer_s, sizeof layer_s) == sizeof layer_s;
+        _exit(ok ? 0 : 1);
+    }
+    const struct timespec turn = {.tv_nsec = 500000}, pause = {.tv_nsec = 1000000};
+    while (waitpid(child, &status, WNOHANG) == 0) {
+        if (is_slow && kill(child, SIGSTOP) == 0)
+            nanosleep(&pause, NULL);
+        kill(child, SIGCONT);
+        nanosleep(&turn, NULL);
+    }
+    assert_int_equal(status, 0);
+    assert_int_equal(read(ends[0], &layer_s, sizeof layer_s), sizeof layer_s);
+    close(ends[0]);
+    close(ends[1]);
+    return layer_s;
+}
+
+/* Each sample falls between two pauses; what stands still between them is part of the speed. */
+static void a_share_of_a_processor_is_not_a_whole_one(void **state)
+{
+    double whole_s = glance_of_a_process(*state, false), slow_s;
+    slow_s = glance_of_a_process(*state, true);
+    if (!(slow_s > 1.5 * whole_s))
+        fail_msg("%.0f us with a third, %.0f with all", slow_s * 1e6, whole_s * 1e6);
+}
+
 int main(void)
 {
     static struct kernels kernels;
@@ -67,6 +113,8 @@ int main(void)
     if (kernels_select(&kernels, NULL, &err) != 0)
         return 1;
     const struct CMUnitTest tests[] = {
+        /* First: OpenMP's threads do not outlive a fork. */
+        cmocka_unit_test_prestate(a_share_of_a_processor_is_not_a_whole_one, &kernels),
         cmocka_unit_test_prestate(it_takes_no_more_memory_than_is_offered, &kernels),
         cmocka_unit_test_prestate(what_is_no_model_is_refused, &kernels),
     };
