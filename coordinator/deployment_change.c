@@ -137,6 +137,7 @@ static int change_correct(struct deployment *d, struct registry *r, const struct
     if (d->spec.n_cuts || now_ms - d->replan_judged_ms < JUDGE_EVERY_MS)
         return 0;
     d->replan_judged_ms = now_ms;
+    deployment_measure_again(d, r);
     struct worker_entry **entries = calloc((size_t)r->n_workers + 1, sizeof *entries);
     struct deployment_plan *plan = calloc(1, sizeof *plan);
     double gain;

@@ -38,6 +38,8 @@ bool deployment_judge(struct deployment *d, const struct registry *r, const stru
                       double *ret_gain);
 /* Asks those who have no stage and were not asked yet. true: a plan had better wait. */
 bool deployment_await_measures(const struct deployment *d, struct registry *r);
+/* And those who stand by because they were slower than measured, some minutes later. */
+void deployment_measure_again(const struct deployment *d, struct registry *r);
 int deployment_send_loads(const struct deployment *d, struct registry *r, const struct pipeline *p,
                           const struct deployment_plan *plan, struct worker_entry *const *entries,
                           bool beside, struct err *err);

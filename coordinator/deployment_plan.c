@@ -5,14 +5,17 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define READ_OF_THREAD  10e9  /* bytes a second, where nothing was measured ... */
-#define OPS_OF_THREAD   250e9 /* ... and int8 operations */
-#define TYPICAL_CONTEXT 512
-#define OFFICE_LINK     110e6 /* bytes a second */
-#define MEASURE_MS      5000  /* a plan waits for measurements */
+#define READ_OF_THREAD   10e9  /* bytes a second, where nothing was measured ... */
+#define OPS_OF_THREAD    250e9 /* ... and int8 operations */
+#define TYPICAL_CONTEXT  512
+#define OFFICE_LINK      110e6 /* bytes a second */
+#define MEASURE_MS       5000  /* a plan waits for measurements */
+#define MEASURE_AGAIN_MS (5 * 60 * 1000)
+#define MOST_IN_COMMON   1.25
 
 static void deployment_ask_measure(const struct deployment *d, struct registry *r,
                                    struct worker_entry *w)
@@ -102,6 +105,37 @@ static void deployment_level_memory(struct planner_worker *workers, int n)
                 workers[k].memory_bytes = workers[i].memory_bytes;
 }
 
+/* Numbers of different origin are not compared. */
+static bool deployment_are_measured(struct worker_entry *const *entries, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (entries[i]->measure != MEASURE_KNOWN)
+            return false;
+    return true;
+}
+
+/* Than measured. Who has not been seen at work is as the others are: what all have in common -
+ * longer contexts, a forecast that is too bright - is no reason to move layers to it. */
+static double deployment_slower(struct worker_entry *const *entries, int n, int worker)
+{
+    double least = INFINITY;
+    if (entries[worker]->slower > 0)
+        return entries[worker]->slower;
+    for (int i = 0; i < n; i++)
+        if (entries[i]->slower > 0)
+            least = fmin(least, entries[i]->slower);
+    return isinf(least) ? 1 : fmax(1 / MOST_IN_COMMON, fmin(least, MOST_IN_COMMON));
+}
+
+/* Who was slow and stands by may be its old self again. */
+void deployment_measure_again(const struct deployment *d, struct registry *r)
+{
+    for (struct worker_entry *w = r->workers; d->wants_measures && w; w = w->next)
+        if (w->stage < 0 && w->next_stage < 0 && w->measure == MEASURE_KNOWN &&
+            w->slower > MOST_IN_COMMON && clock_now_ms() - w->slower_ms > MEASURE_AGAIN_MS)
+            deployment_ask_measure(d, r, w);
+}
+
 /* [n], of entries; the caller frees. */
 static struct planner_worker *
 deployment_describe_workers(const struct deployment *d, struct worker_entry *const *entries, int n)
@@ -109,11 +143,11 @@ deployment_describe_workers(const struct deployment *d, struct worker_entry *con
     struct planner_worker *workers = calloc((size_t)n, sizeof *workers);
     if (!workers)
         return NULL;
-    bool is_measured = true; /* numbers of different origin are not compared */
-    for (int i = 0; i < n; i++)
-        is_measured = is_measured && entries[i]->measure == MEASURE_KNOWN;
-    for (int i = 0; i < n; i++)
+    bool is_measured = deployment_are_measured(entries, n);
+    for (int i = 0; i < n; i++) {
         workers[i] = deployment_describe_worker(d, entries[i], is_measured);
+        plan_speed_scale(&workers[i].speed, deployment_slower(entries, n, i));
+    }
     planner_level(&d->costs, workers, n);
     deployment_level_memory(workers, n);
     return workers;
@@ -194,6 +228,25 @@ double deployment_gain(const struct deployment *d, const struct registry *r,
     return goal.objective == PLANNER_BALANCED && rate > -0.02 && latency > rate ? latency : rate;
 }
 
+/* Remembers of each stage's worker by how much its steps differ from what was measured; false: not
+ * all have been seen lately. */
+static bool deployment_observe(const struct deployment *d, const struct pipeline *p,
+                               struct worker_entry *const *entries, int n,
+                               const struct planner_stage *present, double context)
+{
+    bool is_measured = deployment_are_measured(entries, n);
+    for (int i = 0; i < d->plan.n_stages; i++) {
+        struct worker_entry *w = entries[present[i].worker];
+        struct planner_worker as_told = deployment_describe_worker(d, w, is_measured);
+        double rows, us;
+        if (!step_cost_lately(&p->cost, i, &rows, &us))
+            return false;
+        w->slower = replan_observe(&d->costs, &as_told, &present[i], rows, context, us / 1e6);
+        w->slower_ms = clock_now_ms();
+    }
+    return true;
+}
+
 bool deployment_judge(struct deployment *d, const struct registry *r, const struct pipeline *p,
                       struct worker_entry *const *entries, int n, struct deployment_plan *ret_plan,
                       double *ret_gain)
@@ -201,22 +254,16 @@ bool deployment_judge(struct deployment *d, const struct registry *r, const stru
     struct planner_stage now[PLANNER_MAX_STAGES];
     struct planner_goal goal = deployment_goal(d);
     struct replan_rules rules = {d->spec.change_gain, d->spec.change_after_ms};
-    if (!deployment_present(d, r, entries, n, now))
-        return false;
+    bool is_seen = deployment_present(d, r, entries, n, now);
     for (int i = 0; i < n; i++) /* nobody's speed is guessed beside others that were seen */
-        if (entries[i]->measure != MEASURE_KNOWN && entries[i]->stage < 0)
-            return false;
+        is_seen = is_seen && (entries[i]->measure == MEASURE_KNOWN || entries[i]->stage >= 0);
+    if (!is_seen || !deployment_observe(d, p, entries, n, now, goal.context)) {
+        d->replan.since_ms = 0;
+        return false;
+    }
     struct planner_worker *workers = deployment_describe_workers(d, entries, n);
     struct replan_verdict *v = calloc(1, sizeof *v);
-    bool is_seen = workers && v;
-    for (int i = 0; is_seen && i < d->plan.n_stages; i++) {
-        double rows, us;
-        is_seen = step_cost_lately(&p->cost, i, &rows, &us);
-        if (is_seen)
-            replan_observe(&d->costs, &workers[now[i].worker], &now[i], rows, goal.context,
-                           us / 1e6);
-    }
-    bool is_due = is_seen &&
+    bool is_due = workers && v &&
                   replan_judge(&d->costs, workers, n, &goal, now, d->plan.n_stages, &rules,
                                clock_now_ms(), &d->replan, v, NULL) == 0 &&
                   v->is_due;

@@ -172,6 +172,15 @@ struct plan_speed plan_speed_of_figures(const struct plan_model *m, double read_
     return s;
 }
 
+void plan_speed_scale(struct plan_speed *s, double factor)
+{
+    for (int kind = 0; kind <= PLAN_HEAD; kind++)
+        for (int i = 0; i < PLAN_POINTS; i++)
+            s->seconds[kind][i] *= factor;
+    s->attend_s *= factor;
+    s->attend_many_s *= factor;
+}
+
 /* On the line between the nearest points; beyond the last in proportion. */
 static double plan_cost_at(const double *seconds, double rows)
 {

@@ -62,6 +62,8 @@ struct plan_speed {
 /* A machine by its figures: bytes it reads and int8 operations its kernels do, a second. */
 struct plan_speed plan_speed_of_figures(const struct plan_model *m, double read_bytes,
                                         double int8_ops);
+/* All that it computes takes so many times as long. */
+void plan_speed_scale(struct plan_speed *s, double factor);
 /* Seconds of layers [first, end), with the head if the last one is among them. context: positions
  * that each row looks back upon. Head rows: of decode all, of a prompt none. */
 double plan_cost_decode(const struct plan_model *m, const struct plan_speed *s, int first, int end,

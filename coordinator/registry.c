@@ -356,6 +356,7 @@ static void registry_on_measured(struct registry *r, struct worker_entry *w,
     }
     for (int i = 0; i < (PLAN_KINDS + 1) * PLAN_POINTS; i++)
         w->speed.seconds[i / PLAN_POINTS][i % PLAN_POINTS] = m->seconds[i];
+    w->slower = 0;
     w->speed.attend_s = m->attend_s;
     w->speed.attend_many_s = m->attend_many_s;
     w->read_one = m->read_one >= 0 && m->read_one < 1e15 ? m->read_one : 0;

@@ -36,6 +36,8 @@ struct worker_entry {
     int64_t measure_asked_ms;
     struct plan_speed speed; /* MEASURE_KNOWN; without the link */
     double read_one, read_all;
+    double slower; /* than measured, as its steps showed; 0: none were seen since */
+    int64_t slower_ms;
     char standby_reason[256]; /* why the newest plan has no stage for it, or "" */
 
     /* the stage it was given, of deployment's newest plan */

@@ -5,20 +5,16 @@
 
 #define NEARLY 0.8 /* of the best gain is taken where it moves fewer layers */
 
-void replan_observe(const struct plan_model *m, struct planner_worker *worker,
-                    const struct planner_stage *stage, double rows, double context,
-                    double observed_s)
+double replan_observe(const struct plan_model *m, struct planner_worker *worker,
+                      const struct planner_stage *stage, double rows, double context,
+                      double observed_s)
 {
     double predicted =
         plan_cost_decode(m, &worker->speed, stage->first_layer, stage->end_layer, rows, context);
     if (!(observed_s > 0) || !(predicted > 0))
-        return;
-    double factor = observed_s / predicted;
-    for (int kind = 0; kind <= PLAN_HEAD; kind++)
-        for (int i = 0; i < PLAN_POINTS; i++)
-            worker->speed.seconds[kind][i] *= factor;
-    worker->speed.attend_s *= factor;
-    worker->speed.attend_many_s *= factor;
+        return 1;
+    plan_speed_scale(&worker->speed, observed_s / predicted);
+    return observed_s / predicted;
 }
 
 static double replan_worth(const struct planner_goal *goal, const struct planner_forecast *f)

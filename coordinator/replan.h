@@ -23,11 +23,11 @@ struct replan_verdict {
     struct planner_stage stages[PLANNER_MAX_STAGES];
 };
 
-/* Scales a worker's speed so that its stage takes what was seen: decode steps of so many rows. A
- * stage that nobody has seen (0) keeps its speed. */
-void replan_observe(const struct plan_model *m, struct planner_worker *worker,
-                    const struct planner_stage *stage, double rows, double context,
-                    double observed_s);
+/* Scales a worker's speed so that its stage takes what was seen: decode steps of so many rows; says
+ * by which factor. A stage that nobody has seen (0) keeps its speed. */
+double replan_observe(const struct plan_model *m, struct planner_worker *worker,
+                      const struct planner_stage *stage, double rows, double context,
+                      double observed_s);
 /* workers: with what was observed. Among plans that gain nearly as much as the best one counts
  * which moves the fewest layers. now_ms: monotonic. ERR_MEMORY: these workers cannot hold the
  * model. */
