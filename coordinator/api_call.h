@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "coordinator/chat_template.h"
 #include "coordinator/coordinator.h"
+#include "coordinator/reply.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -17,8 +18,10 @@ struct api {
     struct coordinator *coordinator; /* borrowed */
     struct chat_template *template;  /* NULL: see template_failure */
     struct err template_failure;
-    const char *const *keys; /* [n_keys], borrowed; none: no key is asked for */
-    const int *key_tenants;  /* [n_keys] */
+    enum tool_format tool_format; /* that the template teaches */
+    bool thinks;                  /* the template knows of reasoning */
+    const char *const *keys;      /* [n_keys], borrowed; none: no key is asked for */
+    const int *key_tenants;       /* [n_keys] */
     size_t n_keys;
     bool is_draining;
 };

@@ -1,28 +1,78 @@
 #include "coordinator/api_chat.h"
 
-#include "coordinator/api_generation.h"
+#include "coordinator/api_chunks.h"
 #include "coordinator/api_messages.h"
 #include "coordinator/api_usage.h"
 #include "coordinator/json_body.h"
 #include "coordinator/json_text.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- the answer ---- */
 
-static json_t *api_chat_message(const struct api_generation_piece *p)
+static json_t *api_chat_call(const struct api_generation_piece *p, size_t i)
 {
     const struct api_generation *g = p->call->generation;
-    if (g->params.is_stream && p->finish)
-        return json_object();
-    json_t *message = json_object();
-    if (!g->params.is_stream || p->is_first)
-        json_object_set_new(message, "role", json_string("assistant"));
-    if (json_object_set_new(message, "content",
-                            json_text_string(p->text ? p->text : "", p->text_length)) == 0)
-        return message;
-    json_decref(message);
-    return NULL;
+    const struct tool_call *call = &p->calls[i];
+    size_t index = p->first_call + i;
+    json_t *value = json_pack(
+        "{s:o, s:s, s:{s:o, s:o}}", "id",
+        json_sprintf("call_%s_%d_%zu", g->id + strlen(g->format->id_prefix), p->index, index),
+        "type", "function", "function", "name", json_text_string(call->name, strlen(call->name)),
+        "arguments", json_text_string(buf_text(&call->arguments), call->arguments.length));
+    int rc = 0;
+    if (g->params.is_stream)
+        rc = json_object_set_new(value, "index", json_integer((json_int_t)index));
+    return api_chunks_checked(value, rc);
+}
+
+static int api_chat_set_calls(json_t *message, const struct api_generation_piece *p)
+{
+    json_t *list = json_array();
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < p->n_calls; i++)
+        rc = json_array_append_new(list, api_chat_call(p, i));
+    return json_object_set_new(message, "tool_calls", api_chunks_checked(list, rc));
+}
+
+static int api_chat_set_reasoning(json_t *message, const struct api_generation_piece *p)
+{
+    return json_object_set_new(message, "reasoning_content",
+                               json_text_string(p->reasoning, p->reasoning_length));
+}
+
+static json_t *api_chat_content(const struct api_generation_piece *p)
+{
+    return json_text_string(p->text ? p->text : "", p->text_length);
+}
+
+static json_t *api_chat_message(const struct api_generation_piece *p)
+{
+    json_t *content = p->n_calls && !p->text_length ? json_null() : api_chat_content(p);
+    json_t *message =
+        json_pack("{s:s, s:o, s:n}", "role", "assistant", "content", content, "refusal");
+    int rc = 0;
+    if (p->reasoning)
+        rc |= api_chat_set_reasoning(message, p);
+    if (p->n_calls)
+        rc |= api_chat_set_calls(message, p);
+    return api_chunks_checked(message, rc);
+}
+
+static json_t *api_chat_delta(const struct api_generation_piece *p)
+{
+    json_t *delta = json_object();
+    int rc = 0;
+    if (p->is_first)
+        rc = json_object_set_new(delta, "role", json_string("assistant"));
+    if (p->n_calls)
+        rc |= api_chat_set_calls(delta, p);
+    else if (p->reasoning)
+        rc |= api_chat_set_reasoning(delta, p);
+    else if (!p->finish)
+        rc |= json_object_set_new(delta, "content", api_chat_content(p));
+    return api_chunks_checked(delta, rc);
 }
 
 static json_t *api_chat_choice(const struct api_generation_piece *p)
@@ -31,7 +81,7 @@ static json_t *api_chat_choice(const struct api_generation_piece *p)
     bool is_whole = !g->params.is_stream;
     json_t *choice =
         json_pack("{s:i, s:o, s:s?}", "index", p->index, is_whole ? "message" : "delta",
-                  api_chat_message(p), "finish_reason", p->finish);
+                  is_whole ? api_chat_message(p) : api_chat_delta(p), "finish_reason", p->finish);
     int rc = 0;
     if (g->wants_logprobs && (is_whole || p->n_records))
         rc |= json_object_set_new(choice, "logprobs", api_usage_chat_logprobs(p));
@@ -41,10 +91,7 @@ static json_t *api_chat_choice(const struct api_generation_piece *p)
         rc |= json_object_set_new(choice, "token_ids", api_usage_token_ids(p));
     if (g->params.return_token_ids && p->is_first)
         rc |= json_object_set_new(choice, "prompt_token_ids", api_usage_prompt_ids(p->request));
-    if (rc == 0)
-        return choice;
-    json_decref(choice);
-    return NULL;
+    return api_chunks_checked(choice, rc);
 }
 
 static void api_chat_text_chunk(const struct api_generation_piece *p, struct buf *out)
@@ -54,13 +101,21 @@ static void api_chat_text_chunk(const struct api_generation_piece *p, struct buf
     buf_puts(out, "},\"finish_reason\":null,\"logprobs\":null}");
 }
 
-static const struct api_generation_format api_chat_format = {
-    .id_prefix = "chatcmpl-",
+static const struct api_chunks_form api_chat_form = {
     .object = "chat.completion",
     .chunk_object = "chat.completion.chunk",
-    .chunk_before_text = true,
     .choice = api_chat_choice,
     .text_chunk = api_chat_text_chunk,
+};
+
+static const struct api_generation_format api_chat_format = {
+    .id_prefix = "chatcmpl-",
+    .chunks = &api_chat_form,
+    .chunk_before_text = true,
+    .answer = api_chunks_answer,
+    .write = api_chunks_write,
+    .end = api_chunks_end,
+    .fail = api_chunks_fail,
 };
 
 /* ---- the question ---- */
@@ -89,17 +144,36 @@ static int api_chat_refuse_legacy(const json_t *body, struct err *err)
     return 0;
 }
 
-static int api_chat_add_prompt(struct api_call *c, struct err *err)
+/* What the answer has to begin with goes to the prompt's end: no model can then do otherwise. */
+static void api_chat_force_call(const struct api_call *c, const struct api_tools *tools,
+                                struct reply_rules *rules, struct buf *prompt, struct buf *begin)
 {
-    struct buf text;
+    if (!tools->is_required)
+        return;
+    if (rules->is_thinking)
+        buf_puts(prompt, REPLY_THINK_END "\n\n");
+    rules->is_thinking = false;
+    tool_calls_begin(c->api->tool_format, tools->forced, begin);
+    buf_append(prompt, buf_text(begin), begin->length);
+    prompt->failed |= buf_failed(begin);
+}
+
+/* Templates open the reasoning, or leave that to the model. */
+static bool api_chat_is_thinking(const struct buf *prompt)
+{
+    static const char tag[] = REPLY_THINK_BEGIN;
+    size_t length = prompt->length, n = strlen(tag);
+    while (length && strchr(" \r\n", prompt->data[length - 1]))
+        length--;
+    return length >= n && memcmp(prompt->data + length - n, tag, n) == 0;
+}
+
+static int api_chat_add_prompt(struct api_call *c, const struct buf *text, struct err *err)
+{
     uint32_t *ids = NULL;
     size_t n_ids = 0;
     struct request *r = NULL;
-    buf_init(&text);
-    int rc = api_messages_render(c, &text, err);
-    if (rc == 0)
-        rc = api_params_encode(c, buf_text(&text), text.length, &ids, &n_ids, err);
-    buf_clear(&text);
+    int rc = api_params_encode(c, buf_text(text), text->length, &ids, &n_ids, err);
     if (rc == 0)
         rc = api_params_request(&c->generation->params, c, ids, n_ids, &r, err);
     if (rc != 0) {
@@ -109,7 +183,33 @@ static int api_chat_add_prompt(struct api_call *c, struct err *err)
     return api_generation_add(c, r, err);
 }
 
-void api_chat(struct api_call *c)
+static int api_chat_ask(struct api_call *c, struct err *err)
+{
+    struct reply_rules rules = {.thinks = c->api->thinks};
+    struct api_tools tools;
+    struct buf text, begin;
+    buf_init(&text);
+    buf_init(&begin);
+    int rc = api_tools_read(&tools, c, err);
+    if (rc == 0)
+        rc = api_messages_render(c, &tools, &text, err);
+    if (rc == 0) {
+        rules.is_thinking = rules.thinks && api_chat_is_thinking(&text);
+        rules.format = tools.offered ? c->api->tool_format : TOOL_FORMAT_NONE;
+        rules.tools = tools.offered;
+        rules.is_single = tools.is_single || tools.forced;
+        api_chat_force_call(c, &tools, &rules, &text, &begin);
+        rc = buf_failed(&text) ? err_set(err, ERR_MEMORY, "There is no memory for the prompt.")
+                               : api_chat_add_prompt(c, &text, err);
+    }
+    if (rc == 0)
+        rc = api_generation_read_replies(c->generation, &rules, &begin, err);
+    buf_clear(&text);
+    buf_clear(&begin);
+    return rc;
+}
+
+void api_chat_begin(struct api_call *c, const struct api_generation_format *format)
 {
     struct api_params params = {0};
     struct err err = {0};
@@ -121,11 +221,16 @@ void api_chat(struct api_call *c)
     if (rc == 0)
         rc = api_chat_refuse_legacy(c->body, &err);
     if (rc == 0)
-        rc = api_generation_new(c, &api_chat_format, &params, &err);
+        rc = api_generation_new(c, format, &params, &err);
     api_params_clear(&params);
     if (rc == 0)
-        rc = api_chat_add_prompt(c, &err);
+        rc = api_chat_ask(c, &err);
     if (rc == 0)
         rc = api_generation_submit(c, &err);
     api_generation_began(c, rc == 0 ? NULL : &err);
+}
+
+void api_chat(struct api_call *c)
+{
+    api_chat_begin(c, &api_chat_format);
 }

@@ -1,5 +1,6 @@
 #include "coordinator/api_completions.h"
 
+#include "coordinator/api_chunks.h"
 #include "coordinator/api_generation.h"
 #include "coordinator/api_usage.h"
 #include "coordinator/detokenizer.h"
@@ -48,10 +49,7 @@ static json_t *api_completions_choice(const struct api_generation_piece *p)
         rc |= json_object_set_new(choice, "token_ids", api_usage_token_ids(p));
     if (g->params.return_token_ids && p->is_first)
         rc |= json_object_set_new(choice, "prompt_token_ids", api_usage_prompt_ids(p->request));
-    if (rc == 0)
-        return choice;
-    json_decref(choice);
-    return NULL;
+    return api_chunks_checked(choice, rc);
 }
 
 static void api_completions_text_chunk(const struct api_generation_piece *p, struct buf *out)
@@ -61,12 +59,20 @@ static void api_completions_text_chunk(const struct api_generation_piece *p, str
     buf_puts(out, ",\"finish_reason\":null,\"logprobs\":null}");
 }
 
-static const struct api_generation_format api_completions_format = {
-    .id_prefix = "cmpl-",
+static const struct api_chunks_form api_completions_form = {
     .object = "text_completion",
     .chunk_object = "text_completion",
     .choice = api_completions_choice,
     .text_chunk = api_completions_text_chunk,
+};
+
+static const struct api_generation_format api_completions_format = {
+    .id_prefix = "cmpl-",
+    .chunks = &api_completions_form,
+    .answer = api_chunks_answer,
+    .write = api_chunks_write,
+    .end = api_chunks_end,
+    .fail = api_chunks_fail,
 };
 
 /* ---- the question ---- */

@@ -25,19 +25,6 @@ static int api_generation_name(struct api_generation *g, const char *prefix, str
     return 0;
 }
 
-static void api_generation_write_head(const struct api_call *c, struct api_generation *g)
-{
-    const char *alias = coordinator_model_alias(c->api->coordinator);
-    const char *fingerprint = coordinator_fingerprint(c->api->coordinator);
-    buf_printf(&g->head,
-               "data: {\"id\":\"%s\",\"object\":\"%s\",\"created\":%" PRId64 ",\"model\":", g->id,
-               g->format->chunk_object, g->created_unix_s);
-    json_text_quote(&g->head, alias, strlen(alias));
-    buf_puts(&g->head, ",\"system_fingerprint\":");
-    json_text_quote(&g->head, fingerprint, strlen(fingerprint));
-    buf_puts(&g->head, ",\"choices\":[");
-}
-
 int api_generation_new(struct api_call *c, const struct api_generation_format *format,
                        struct api_params *params, struct err *err)
 {
@@ -48,10 +35,6 @@ int api_generation_new(struct api_call *c, const struct api_generation_format *f
     g->created_unix_s = clock_unix_s();
     buf_init(&g->head);
     int rc = api_generation_name(g, format ? format->id_prefix : "probe-", err);
-    if (rc == 0 && format)
-        api_generation_write_head(c, g);
-    if (rc == 0 && buf_failed(&g->head))
-        rc = err_set(err, ERR_MEMORY, "There is no memory for the request.");
     if (rc != 0) {
         api_generation_free(g);
         return rc;
@@ -82,6 +65,21 @@ int api_generation_add(struct api_call *c, struct request *r, struct err *err)
     return request_prepare(r, coordinator_tokenizer(c->api->coordinator), err);
 }
 
+int api_generation_read_replies(struct api_generation *g, const struct reply_rules *rules,
+                                const struct buf *begin, struct err *err)
+{
+    assert(g->n_requests == 1 && !g->replies);
+    int n = g->requests[0]->n_choices;
+    g->replies = calloc((size_t)n, sizeof *g->replies);
+    if (!g->replies)
+        return err_set(err, ERR_MEMORY, "There is no memory for the request.");
+    for (; g->n_replies < n; g->n_replies++) {
+        reply_init(&g->replies[g->n_replies], rules);
+        reply_push(&g->replies[g->n_replies], buf_text(begin), begin->length);
+    }
+    return 0;
+}
+
 int api_generation_submit(struct api_call *c, struct err *err)
 {
     struct api_generation *g = c->generation;
@@ -107,6 +105,9 @@ void api_generation_free(struct api_generation *g)
         return;
     for (size_t i = 0; i < g->n_requests; i++)
         api_generation_drop(g->requests[i]);
+    for (int i = 0; i < g->n_replies; i++)
+        reply_clear(&g->replies[i]);
+    free(g->replies);
     free(g->requests);
     api_params_clear(&g->params);
     buf_clear(&g->head);
@@ -148,9 +149,9 @@ const struct err *api_generation_failure(const struct api_generation *g)
     return NULL;
 }
 
-/* ---- the answer ---- */
+/* ---- pieces ---- */
 
-static const char *api_generation_finish(const struct choice *choice)
+static const char *api_generation_finish(const struct choice *choice, const struct reply *reply)
 {
     switch (choice->finish) {
     case FINISH_NONE:
@@ -158,7 +159,7 @@ static const char *api_generation_finish(const struct choice *choice)
     case FINISH_LENGTH:
         return "length";
     default:
-        return "stop";
+        return reply && reply->n_calls ? "tool_calls" : "stop";
     }
 }
 
@@ -175,71 +176,91 @@ static struct api_generation_piece api_generation_piece(struct api_call *c, size
                                          .text_offset = g->text_offsets[index]};
 }
 
-static void api_generation_answer_whole(struct api_call *c)
+/* The choice's text, as far as it has come, to its reply. */
+static struct reply *api_generation_read(struct api_generation *g, struct choice *choice)
 {
-    struct api_generation *g = c->generation;
-    json_t *choices = json_array();
-    for (size_t i = 0; i < g->n_requests; i++) {
-        struct request *r = g->requests[i];
-        for (int k = 0; k < r->n_choices; k++) {
-            struct choice *choice = &r->choices[k];
-            struct api_generation_piece piece = api_generation_piece(c, i, choice);
-            piece.text = buf_text(&choice->text);
-            piece.text_length = choice->text.length;
-            piece.records = choice->records;
-            piece.n_records = choice->n_records;
-            piece.finish = api_generation_finish(choice);
-            if (buf_failed(&choice->text) ||
-                json_array_append_new(choices, g->format->choice(&piece)) != 0) {
-                json_decref(choices);
-                api_call_answer(c, 500, NULL);
-                return;
-            }
-        }
-    }
-    json_t *answer = json_pack("{s:s, s:s, s:I, s:o, s:s, s:o, s:o, s:o, s:I}", "id", g->id,
-                               "object", g->format->object, "created",
-                               (json_int_t)g->created_unix_s, "model", api_call_model_json(c),
-                               "system_fingerprint", coordinator_fingerprint(c->api->coordinator),
-                               "choices", choices, "usage", api_usage_json(g), "timings",
-                               api_usage_timings_json(g), "seed", (json_int_t)g->params.seed);
-    api_call_answer(c, 200, answer);
+    struct reply *reply = g->replies ? &g->replies[choice->index] : NULL;
+    if (!reply)
+        return NULL;
+    reply_push(reply, buf_text(&choice->text), choice->text.length);
+    buf_reset(&choice->text);
+    if (choice->finish != FINISH_NONE)
+        reply_finish(reply);
+    return reply;
 }
 
-/* Ends a chunk: the array of choices, then what stands beside it. */
-static void api_generation_end_chunk(struct api_call *c, bool with_seed, bool with_timings)
+bool api_generation_whole(struct api_call *c, size_t prompt, struct choice *choice,
+                          struct api_generation_piece *ret_piece)
 {
-    struct api_generation *g = c->generation;
-    buf_putc(&c->out, ']');
-    if (g->params.include_usage)
-        buf_puts(&c->out, ",\"usage\":null");
-    if (with_seed)
-        buf_printf(&c->out, ",\"seed\":%" PRId64, g->params.seed);
-    if (with_timings) {
-        json_t *timings = api_usage_timings_json(g);
-        buf_puts(&c->out, ",\"timings\":");
-        json_text_write(&c->out, timings);
-        json_decref(timings);
+    bool failed = buf_failed(&choice->text);
+    struct reply *reply = api_generation_read(c->generation, choice);
+    const struct buf *text = reply ? &reply->content : &choice->text;
+    struct api_generation_piece piece = api_generation_piece(c, prompt, choice);
+    piece.text = buf_text(text);
+    piece.text_length = text->length;
+    piece.records = choice->records;
+    piece.n_records = choice->n_records;
+    piece.finish = api_generation_finish(choice, reply);
+    if (reply && reply->reasoning.length) {
+        piece.reasoning = buf_text(&reply->reasoning);
+        piece.reasoning_length = reply->reasoning.length;
     }
-    buf_puts(&c->out, "}\n\n");
+    if (reply) {
+        piece.calls = reply->calls;
+        piece.n_calls = reply->n_calls;
+    }
+    *ret_piece = piece;
+    return !failed && !(reply && reply_failed(reply));
 }
 
-static void api_generation_write_piece(struct api_call *c, struct api_generation_piece *piece,
-                                       bool is_last)
+/* ---- streams ---- */
+
+static void api_generation_write(struct api_generation_piece *p)
 {
-    struct api_generation *g = c->generation;
-    buf_append(&c->out, g->head.data, g->head.length);
-    bool is_plain = !piece->finish && !piece->is_first && !piece->n_records;
-    if (is_plain && g->format->text_chunk) {
-        g->format->text_chunk(piece, &c->out);
-    } else {
-        json_t *choice = g->format->choice(piece);
-        json_text_write(&c->out, choice);
-        json_decref(choice);
+    struct api_generation *g = p->call->generation;
+    g->format->write(p);
+    g->has_begun[p->index] = true;
+    p->is_first = false;
+    for (size_t i = 0; i < p->n_records; i++)
+        g->text_offsets[p->index] += api_usage_characters(p->call, p->records[i].token);
+    p->n_records = 0;
+    p->text_offset = g->text_offsets[p->index];
+}
+
+static void api_generation_write_reasoning(struct api_generation_piece *p, struct reply *reply)
+{
+    if (!reply || !reply->reasoning.length)
+        return;
+    p->reasoning = buf_text(&reply->reasoning);
+    p->reasoning_length = reply->reasoning.length;
+    api_generation_write(p);
+    p->reasoning = NULL;
+    buf_reset(&reply->reasoning);
+}
+
+static void api_generation_write_text(struct api_generation_piece *p, struct buf *text)
+{
+    if (!text->length && !p->n_records && !(p->is_first && p->call->generation->is_echo))
+        return;
+    p->text = buf_text(text);
+    p->text_length = text->length;
+    api_generation_write(p);
+    p->text = NULL;
+    p->text_length = 0;
+    buf_reset(text);
+}
+
+static void api_generation_write_calls(struct api_generation_piece *p, const struct reply *reply)
+{
+    size_t *taken = &p->call->generation->n_calls_taken[p->index];
+    for (; reply && *taken < reply->n_calls; (*taken)++) {
+        p->calls = &reply->calls[*taken];
+        p->n_calls = 1;
+        p->first_call = *taken;
+        api_generation_write(p);
     }
-    api_generation_end_chunk(c, piece->is_first || is_last, is_last);
-    g->has_begun[piece->index] = true;
-    piece->is_first = false;
+    p->calls = NULL;
+    p->n_calls = 0;
 }
 
 /* What is new of one choice; is_last: it is the last one that was open, and it is finished. */
@@ -248,57 +269,23 @@ static void api_generation_write_choice(struct api_call *c, size_t prompt, struc
 {
     struct api_generation *g = c->generation;
     struct api_generation_piece piece = api_generation_piece(c, prompt, choice);
-    bool has_records = choice->n_records > choice->n_records_taken;
-    if (piece.is_first && g->format->chunk_before_text) {
-        api_generation_write_piece(c, &piece, false);
-    }
-    if (choice->text.length || has_records || (piece.is_first && g->is_echo)) {
-        piece.text = buf_text(&choice->text);
-        piece.text_length = choice->text.length;
-        piece.records = choice->records + choice->n_records_taken;
-        piece.n_records = choice->n_records - choice->n_records_taken;
-        api_generation_write_piece(c, &piece, false);
-        for (size_t i = 0; i < piece.n_records; i++)
-            g->text_offsets[piece.index] += api_usage_characters(c, piece.records[i].token);
-        choice->n_records_taken = choice->n_records;
-        buf_reset(&choice->text);
-    }
+    if (piece.is_first && g->format->chunk_before_text)
+        api_generation_write(&piece);
+    struct reply *reply = api_generation_read(g, choice);
+    struct buf *text = reply ? &reply->content : &choice->text;
+    piece.records = choice->records + choice->n_records_taken;
+    piece.n_records = choice->n_records - choice->n_records_taken;
+    choice->n_records_taken = choice->n_records;
+    c->is_broken |= buf_failed(text) || (reply && reply_failed(reply));
+    api_generation_write_reasoning(&piece, reply);
+    api_generation_write_text(&piece, text);
+    api_generation_write_calls(&piece, reply);
     if (choice->finish == FINISH_NONE || choice->finish_taken)
         return;
-    piece.text = NULL;
-    piece.text_length = piece.n_records = 0;
-    piece.finish = api_generation_finish(choice);
-    api_generation_write_piece(c, &piece, is_last);
+    piece.finish = api_generation_finish(choice, reply);
+    piece.is_last = is_last;
+    api_generation_write(&piece);
     choice->finish_taken = true;
-}
-
-static void api_generation_end_stream(struct api_call *c)
-{
-    struct api_generation *g = c->generation;
-    if (g->params.include_usage) {
-        json_t *usage = api_usage_json(g), *timings = api_usage_timings_json(g);
-        buf_append(&c->out, g->head.data, g->head.length);
-        buf_puts(&c->out, "],\"usage\":");
-        json_text_write(&c->out, usage);
-        buf_printf(&c->out, ",\"seed\":%" PRId64 ",\"timings\":", g->params.seed);
-        json_text_write(&c->out, timings);
-        buf_puts(&c->out, "}\n\n");
-        json_decref(usage);
-        json_decref(timings);
-    }
-    buf_puts(&c->out, "data: [DONE]\n\n");
-    c->is_complete = true;
-}
-
-static void api_generation_fail_stream(struct api_call *c, const struct err *failure)
-{
-    json_t *error =
-        api_call_error_json(err_http_status(failure->code), api_call_error_code(failure), failure);
-    buf_puts(&c->out, "data: ");
-    json_text_write(&c->out, error);
-    buf_puts(&c->out, "\n\n");
-    json_decref(error);
-    c->is_complete = true;
 }
 
 static void api_generation_stream(struct api_call *c)
@@ -322,13 +309,12 @@ static void api_generation_stream(struct api_call *c)
         }
     }
     if (failure)
-        api_generation_fail_stream(c, failure);
+        g->format->fail(c, failure);
     else if (open == 0 && api_generation_is_done(g))
-        api_generation_end_stream(c);
-    if (buf_failed(&c->out)) {
-        c->is_broken = true;
-        c->is_complete = true;
-    }
+        g->format->end(c);
+    c->is_complete |= failure || (open == 0 && api_generation_is_done(g));
+    c->is_broken |= buf_failed(&c->out);
+    c->is_complete |= c->is_broken;
 }
 
 void api_generation_began(struct api_call *c, const struct err *err)
@@ -369,5 +355,5 @@ void api_generation_news(struct api_call *c)
     if (failure)
         api_call_fail(c, failure);
     else
-        api_generation_answer_whole(c);
+        g->format->answer(c);
 }

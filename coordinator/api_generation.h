@@ -1,36 +1,47 @@
 /* api_generation.h - a call that waits for the model: its requests, one for each prompt, and the
- * answer that grows from them, whole or as server-sent events. What chat and text completions
- * write differently is in their `struct api_generation_format`. */
+ * answer that grows from them, whole or as server-sent events. How the kinds of endpoints
+ * write it is in their `struct api_generation_format`. */
 #ifndef PACELINE_COORDINATOR_API_GENERATION_H
 #define PACELINE_COORDINATOR_API_GENERATION_H
 
 #include "coordinator/api_call.h"
 #include "coordinator/api_params.h"
+#include "coordinator/reply.h"
 #include "coordinator/request.h"
 
-/* One choice of one prompt, as it is about to be written. */
+/* Something of one choice of one prompt, as it is about to be written. In a stream: new reasoning,
+ * or new text, or one call, or its end; in a whole answer: all of it. */
 struct api_generation_piece {
     struct api_call *call;
     const struct request *request;
     const struct choice *choice;
-    int index;        /* over all prompts and choices */
-    bool is_first;    /* nothing of this choice was written before */
-    const char *text; /* new text, or all of it */
+    int index;     /* over all prompts and choices */
+    bool is_first; /* nothing of this choice was written before */
+    const char *text;
     size_t text_length;
+    const char *reasoning; /* NULL: none */
+    size_t reasoning_length;
+    const struct tool_call *calls;      /* [n_calls] */
+    size_t n_calls, first_call;         /* and the number of the first among the choice's */
     const struct token_record *records; /* the new ones, or all */
     size_t n_records;
     size_t text_offset; /* characters of this choice before the records */
-    const char *finish; /* "stop", "length"; NULL while it goes on */
+    const char *finish; /* "stop", "length", "tool_calls"; NULL while it goes on */
+    bool is_last;       /* of the whole answer */
 };
 
+struct api_chunks_form;
+
 struct api_generation_format {
-    const char *id_prefix; /* "chatcmpl-" */
-    const char *object, *chunk_object;
-    bool chunk_before_text; /* the stream begins with a chunk that has no text (the role) */
-    /* The choice object, whole or as a chunk's. */
-    json_t *(*choice)(const struct api_generation_piece *piece);
-    /* The same for the chunk of a plain piece of text, without jansson. */
-    void (*text_chunk)(const struct api_generation_piece *piece, struct buf *out);
+    const char *id_prefix;                /* "chatcmpl-" */
+    const struct api_chunks_form *chunks; /* of OpenAI's answers, see api_chunks.h; or NULL */
+    bool chunk_before_text; /* the stream begins with a piece that has nothing (the role) */
+    /* Everything is done: the call is to be answered. */
+    void (*answer)(struct api_call *c);
+    /* A stream: a piece, the end, and a failure instead of it. */
+    void (*write)(const struct api_generation_piece *piece);
+    void (*end)(struct api_call *c);
+    void (*fail)(struct api_call *c, const struct err *failure);
 };
 
 enum { API_GENERATION_CHOICES = 64 }; /* most choices of one call, over all prompts */
@@ -46,11 +57,14 @@ struct api_generation {
     size_t n_requests;
     char id[40];
     int64_t created_unix_s;
-    struct buf head; /* what every chunk begins with */
+    struct buf head;       /* the format's own: what every chunk begins with */
+    struct reply *replies; /* [choices of the one request]; NULL: the text is not taken apart */
+    int n_replies;
     bool wants_logprobs;
     bool is_echo; /* text completions: the prompt is part of the text */
     bool has_begun[API_GENERATION_CHOICES];
     size_t text_offsets[API_GENERATION_CHOICES];
+    size_t n_calls_taken[API_GENERATION_CHOICES];
 };
 
 /* Takes params when it succeeds. format NULL: news is called instead. */
@@ -58,6 +72,9 @@ int api_generation_new(struct api_call *c, const struct api_generation_format *f
                        struct api_params *params, struct err *err);
 /* Takes the request. */
 int api_generation_add(struct api_call *c, struct request *r, struct err *err);
+/* The text of the one request is taken apart by these rules, behind what the prompt has of it. */
+int api_generation_read_replies(struct api_generation *g, const struct reply_rules *rules,
+                                const struct buf *begin, struct err *err);
 /* Submits them all, or none. */
 int api_generation_submit(struct api_call *c, struct err *err);
 /* The end of every beginning: with err the call fails and nothing of it runs on; without, a stream
@@ -69,5 +86,8 @@ void api_generation_free(struct api_generation *g);
 bool api_generation_is_done(const struct api_generation *g);
 /* The first request that failed, or NULL. */
 const struct err *api_generation_failure(const struct api_generation *g);
+/* All of a choice, once everything is done; false: no memory. */
+bool api_generation_whole(struct api_call *c, size_t prompt, struct choice *choice,
+                          struct api_generation_piece *ret_piece);
 
 #endif

@@ -166,27 +166,27 @@ static int api_messages_add(json_t *list, const json_t *message, size_t index, s
     return rc;
 }
 
-static int api_messages_set_tools(json_t *context, const json_t *body, struct err *err)
+/* Whether the model may think first: not if its answer has to begin with a call, else as
+ * 'reasoning_effort' says, else as the template likes. Templates know no degrees. */
+static int api_messages_set_thinking(json_t *context, const json_t *body, bool is_required,
+                                     struct err *err)
 {
-    json_t *tools = NULL, *tool;
-    size_t i;
-    int rc = json_body_array(body, "tools", &tools, err);
-    json_array_foreach(tools, i, tool)
-    {
-        if (rc == 0 && !json_is_object(tool))
-            rc = err_set_param(err, ERR_INPUT, "tools",
-                               "'tools' must hold objects, but element %zu is %s.", i,
-                               json_text_type(tool));
-    }
-    /* "none": the model is not told of the tools, so it cannot call them. */
-    const json_t *choice = json_body_field(body, "tool_choice");
-    const char *word = json_string_value(choice);
-    if (rc == 0 && choice && (!word || (strcmp(word, "auto") != 0 && strcmp(word, "none") != 0)))
-        return err_set_param(err, ERR_INPUT, "tool_choice",
-                             "'tool_choice' can only be \"auto\" or \"none\" here.");
-    if (rc == 0 && json_array_size(tools) && !(word && strcmp(word, "none") == 0))
-        json_object_set(context, "tools", tools);
-    return rc;
+    static const char *const efforts[] = {"none", "minimal", "low", "medium", "high", "xhigh"};
+    const char *effort = NULL;
+    size_t i = 0, n = sizeof efforts / sizeof efforts[0];
+    int rc = json_body_string(body, "reasoning_effort", &effort, NULL, err);
+    if (rc != 0)
+        return rc;
+    while (effort && i < n && strcmp(effort, efforts[i]) != 0)
+        i++;
+    if (i == n)
+        return err_set_param(err, ERR_INPUT, "reasoning_effort",
+                             "'reasoning_effort' is '%.40s'; it must be none, minimal, low, "
+                             "medium, high or xhigh.",
+                             effort);
+    if (is_required || effort)
+        json_object_set_new(context, "enable_thinking", json_boolean(!is_required && i > 1));
+    return 0;
 }
 
 static int api_messages_set_kwargs(json_t *context, const json_t *body, struct err *err)
@@ -204,7 +204,8 @@ static int api_messages_set_kwargs(json_t *context, const json_t *body, struct e
     return rc;
 }
 
-static int api_messages_context(json_t *context, const json_t *body, struct err *err)
+static int api_messages_context(json_t *context, const json_t *body, const struct api_tools *tools,
+                                struct err *err)
 {
     json_t *messages = NULL, *message, *list = json_array();
     size_t i;
@@ -225,17 +226,20 @@ static int api_messages_context(json_t *context, const json_t *body, struct err 
         if (rc == 0)
             rc = api_messages_add(list, message, i, err);
     }
+    if (rc == 0 && tools->offered && json_object_set(context, "tools", tools->offered) != 0)
+        rc = err_set(err, ERR_MEMORY, "There is no memory for the messages.");
     if (rc == 0)
-        rc = api_messages_set_tools(context, body, err);
+        rc = api_messages_set_thinking(context, body, tools->is_required, err);
     if (rc == 0)
         rc = api_messages_set_kwargs(context, body, err);
     return rc;
 }
 
-int api_messages_render(struct api_call *c, struct buf *out, struct err *err)
+int api_messages_render(struct api_call *c, const struct api_tools *tools, struct buf *out,
+                        struct err *err)
 {
     json_t *context = json_object();
-    int rc = api_messages_context(context, c->body, err);
+    int rc = api_messages_context(context, c->body, tools, err);
     if (rc == 0 && !c->api->template)
         rc =
             err_set(err, ERR_INPUT,

@@ -4,10 +4,13 @@
 #define PACELINE_COORDINATOR_API_MESSAGES_H
 
 #include "coordinator/api_call.h"
+#include "coordinator/api_tools.h"
 
 enum { API_MESSAGES_MOST = 8192 };
 
-/* Reads messages, tools and chat_template_kwargs of the body; appends the prompt's text. */
-int api_messages_render(struct api_call *c, struct buf *out, struct err *err);
+/* Reads messages, reasoning_effort and chat_template_kwargs of the body; appends the prompt's text.
+ */
+int api_messages_render(struct api_call *c, const struct api_tools *tools, struct buf *out,
+                        struct err *err);
 
 #endif

@@ -207,6 +207,9 @@ static int api_params_read_form(struct api_params *p, const json_t *body, struct
         rc = json_body_object(body, "stream_options", &options, err);
     if (rc == 0 && options)
         rc = json_body_flag(options, "include_usage", &p->include_usage, err);
+    if (rc == 0 && options && !p->is_stream)
+        rc = err_set_param(err, ERR_INPUT, "stream_options",
+                           "'stream_options' needs 'stream' to be true.");
     if (rc == 0)
         rc = json_body_flag(body, "return_tokens", &p->return_token_ids, err);
     if (rc == 0)

@@ -107,10 +107,14 @@ void api_tokens_detokenize(struct api_call *c)
 
 void api_tokens_apply_template(struct api_call *c)
 {
+    struct api_tools tools;
     struct buf text;
     struct err err = {0};
     buf_init(&text);
-    if (api_messages_render(c, &text, &err) == 0)
+    int rc = api_tools_read(&tools, c, &err);
+    if (rc == 0)
+        rc = api_messages_render(c, &tools, &text, &err);
+    if (rc == 0)
         api_call_answer(
             c, 200, json_pack("{s:o}", "prompt", json_text_string(buf_text(&text), text.length)));
     else

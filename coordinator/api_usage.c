@@ -45,12 +45,49 @@ static int64_t api_usage_cached_tokens(const struct api_generation *g)
     return count;
 }
 
+/* Up to and with the one that ends the reasoning; all of them while nothing has. */
+static int api_usage_choice_reasoning(const struct api_generation *g, const struct choice *choice)
+{
+    static const char tag[] = REPLY_THINK_END;
+    const struct tokenizer *t = choice->detokenizer.tokenizer;
+    int first = choice->request->n_prompt;
+    size_t matched = 0, length;
+    if (!g->replies[choice->index].has_reasoning)
+        return 0;
+    for (int i = first; i < choice->n_tokens; i++) {
+        const char *piece = tokenizer_piece(t, choice->tokens[i], &length);
+        for (size_t k = 0; k < length; k++) {
+            matched = piece[k] == tag[matched] ? matched + 1 : piece[k] == tag[0];
+            if (!tag[matched])
+                return i + 1 - first;
+        }
+    }
+    return choice->n_tokens - first;
+}
+
+static int64_t api_usage_reasoning_tokens(const struct api_generation *g)
+{
+    const struct request *r = g->requests[0];
+    int64_t count = 0;
+    for (int k = 0; k < g->n_replies; k++)
+        count += api_usage_choice_reasoning(g, &r->choices[k]);
+    return count;
+}
+
 json_t *api_usage_json(const struct api_generation *g)
 {
     json_int_t prompt = api_usage_prompt_tokens(g), completion = api_usage_completion_tokens(g);
-    return json_pack("{s:I, s:I, s:I, s:{s:I}}", "prompt_tokens", prompt, "completion_tokens",
-                     completion, "total_tokens", prompt + completion, "prompt_tokens_details",
-                     "cached_tokens", (json_int_t)api_usage_cached_tokens(g));
+    json_t *usage =
+        json_pack("{s:I, s:I, s:I, s:{s:I}}", "prompt_tokens", prompt, "completion_tokens",
+                  completion, "total_tokens", prompt + completion, "prompt_tokens_details",
+                  "cached_tokens", (json_int_t)api_usage_cached_tokens(g));
+    if (g->replies && json_object_set_new(usage, "completion_tokens_details",
+                                          json_pack("{s:I}", "reasoning_tokens",
+                                                    (json_int_t)api_usage_reasoning_tokens(g)))) {
+        json_decref(usage);
+        return NULL;
+    }
+    return usage;
 }
 
 static double api_usage_rate(double count, double ms)
@@ -140,7 +177,7 @@ json_t *api_usage_chat_logprobs(const struct api_generation_piece *p)
         json_decref(content);
         return NULL;
     }
-    return json_pack("{s:o}", "content", content);
+    return json_pack("{s:o, s:n}", "content", content, "refusal");
 }
 
 /* A token that is not whole characters is written as its bytes, so that two of them differ. */

@@ -455,6 +455,10 @@ static void http_server_read_template(struct http_server *s)
         err_set(err, ERR_MODEL, "its file has no chat template (tokenizer.chat_template).");
     else if (chat_template_new(&s->api.template, source, length, err) != 0)
         log_warning("the model's chat template cannot be used: %s", err->text);
+    if (!s->api.template)
+        return;
+    s->api.tool_format = tool_calls_format(source, length);
+    s->api.thinks = reply_thinks(source, length);
 }
 
 int http_server_open(struct http_server **ret_server, const struct http_server_spec *spec,

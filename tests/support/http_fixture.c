@@ -19,11 +19,14 @@ enum { HTTP_FIXTURE_PATIENCE_S = 20 };
 void http_fixture_open(struct http_fixture *f, const struct http_fixture_spec *spec)
 {
     struct err err = {0};
-    const struct fake_coordinator_spec fake = {
-        .model_path = TEST_DATA "/models/qwen2-tied/gguf/qwen2-tied-Q4_0.gguf",
-        .alias = spec->alias,
-        .context = spec->context ? spec->context : 128,
-        .most_requests = spec->most_requests ? spec->most_requests : 8};
+    char path[512];
+    snprintf(path, sizeof path, "%s/models/%s", TEST_DATA,
+             spec->model ? spec->model : "qwen2-tied/gguf/qwen2-tied-Q4_0.gguf");
+    const struct fake_coordinator_spec fake = {.model_path = path,
+                                               .alias = spec->alias,
+                                               .context = spec->context ? spec->context : 128,
+                                               .most_requests =
+                                                   spec->most_requests ? spec->most_requests : 8};
     f->coordinator = fake_coordinator_new(&fake);
     const struct http_server_spec server = {
         .host = "127.0.0.1",

@@ -17,6 +17,7 @@ struct http_fixture {
 struct http_fixture_spec {
     const char *const *keys;
     size_t n_keys;
+    const char *model;      /* below tests/data/models; NULL: Qwen2.5's tokenizer and template */
     const char *alias;      /* NULL: "tiny" */
     int64_t max_body_bytes; /* 0: 64 KiB */
     int context;            /* 0: 128 */

@@ -24,6 +24,7 @@ struct bad {
 #define TEXT  "/v1/completions"
 #define HELLO "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
 #define ONCE  "\"prompt\":\"hi\""
+#define TOOL  "{\"type\":\"function\",\"function\":{\"name\":\"a\"}}"
 
 static const struct bad bad[] = {
     {CHAT, "", 400, NULL, "empty"},
@@ -53,8 +54,22 @@ static const struct bad bad[] = {
     {CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]}", 400,
      "messages[0].content[0].text", "string"},
     {CHAT, "{" HELLO ",\"tools\":{}}", 400, "tools", "an object"},
-    {CHAT, "{" HELLO ",\"tools\":[3]}", 400, "tools", "an integer"},
-    {CHAT, "{" HELLO ",\"tool_choice\":\"required\"}", 400, "tool_choice", "auto"},
+    {CHAT, "{" HELLO ",\"tools\":[3]}", 400, "tools[0]", "an integer"},
+    {CHAT, "{" HELLO ",\"tools\":[{\"type\":\"custom\"}]}", 400, "tools[0]", "function"},
+    {CHAT, "{" HELLO ",\"tools\":[" TOOL ",{\"function\":{\"name\":\"\"}}]}", 400, "tools[1]",
+     "function.name"},
+    {CHAT, "{" HELLO ",\"tools\":[{\"function\":{\"name\":\"a<b\"}}]}", 400, "tools[0]",
+     "function.name"},
+    {CHAT, "{" HELLO ",\"tools\":[{\"function\":{\"name\":\"a\",\"parameters\":[]}}]}", 400,
+     "tools[0]", "an array"},
+    {CHAT, "{" HELLO ",\"tool_choice\":\"required\"}", 400, "tool_choice", "no 'tools'"},
+    {CHAT, "{" HELLO ",\"tools\":[" TOOL "],\"tool_choice\":\"any\"}", 400, "tool_choice",
+     "required"},
+    {CHAT, "{" HELLO ",\"tools\":[" TOOL "],\"tool_choice\":{\"function\":{\"name\":\"b\"}}}", 400,
+     "tool_choice", "'b'"},
+    {CHAT, "{" HELLO ",\"tools\":[" TOOL "],\"parallel_tool_calls\":1}", 400, "parallel_tool_calls",
+     "an integer"},
+    {CHAT, "{" HELLO ",\"reasoning_effort\":\"huge\"}", 400, "reasoning_effort", "medium"},
     {CHAT, "{" HELLO ",\"functions\":[]}", 400, "functions", "tools"},
     {CHAT, "{" HELLO ",\"chat_template_kwargs\":3}", 400, "chat_template_kwargs", "an object"},
     {CHAT, "{" HELLO ",\"chat_template_kwargs\":{\"messages\":[]}}", 400, "chat_template_kwargs",
@@ -101,6 +116,8 @@ static const struct bad bad[] = {
     {CHAT, "{" HELLO ",\"stream_options\":true}", 400, "stream_options", "a boolean"},
     {CHAT, "{" HELLO ",\"stream_options\":{\"include_usage\":1}}", 400, "include_usage",
      "an integer"},
+    {CHAT, "{" HELLO ",\"stream_options\":{\"include_usage\":true}}", 400, "stream_options",
+     "'stream'"},
     {CHAT, "{" HELLO ",\"user\":4}", 400, "user", "a string"},
     {CHAT, "{" HELLO ",\"response_format\":{\"type\":\"json_object\"}}", 400, "response_format",
      "text"},

@@ -1,4 +1,5 @@
 /* Answers of the model: whole and streamed, one choice and several, with all that can be asked. */
+#include "tests/support/http_events.h"
 #include "tests/support/http_fixture.h"
 
 #include <setjmp.h>
@@ -27,60 +28,6 @@ static int close_fixture(void **state)
     http_fixture_close(*state);
     free(*state);
     return 0;
-}
-
-/* ---- events ---- */
-
-struct events {
-    json_t *list[256];
-    int n;
-    bool is_done; /* [DONE] came, and nothing after it */
-};
-
-static struct events read_events(const struct http_answer *a)
-{
-    struct events e = {0};
-    const char *at = buf_text(&a->body);
-    while (*at) {
-        const char *end = strstr(at, "\n\n");
-        assert_non_null(end);
-        assert_false(e.is_done);
-        assert_memory_equal(at, "data: ", 6);
-        if (strncmp(at, "data: [DONE]", 12) == 0)
-            e.is_done = true;
-        else
-            e.list[e.n] = json_loadb(at + 6, (size_t)(end - at - 6), 0, NULL);
-        if (!e.is_done)
-            assert_non_null(e.list[e.n++]);
-        at = end + 2;
-    }
-    return e;
-}
-
-static void free_events(struct events *e)
-{
-    for (int i = 0; i < e->n; i++)
-        json_decref(e->list[i]);
-}
-
-/* The text of one choice, put together; its finish reason. */
-static void join(const struct events *e, int index, const char *path, struct buf *text,
-                 const char **ret_finish)
-{
-    *ret_finish = NULL;
-    for (int i = 0; i < e->n; i++) {
-        if (json_integer_value(http_fixture_at(e->list[i], "choices.0.index")) != index ||
-            !http_fixture_at(e->list[i], "choices.0"))
-            continue;
-        const json_t *piece = http_fixture_at(e->list[i], path);
-        const char *finish =
-            json_string_value(http_fixture_at(e->list[i], "choices.0.finish_reason"));
-        assert_null(*ret_finish); /* nothing comes after the end */
-        if (piece)
-            buf_puts(text, json_string_value(piece));
-        if (finish)
-            *ret_finish = finish;
-    }
 }
 
 /* ---- whole answers ---- */
@@ -237,7 +184,7 @@ static void test_chat_stream(void **state)
     assert_int_equal(a.status, 200);
     assert_true(http_answer_has_header(&a, "Content-Type: text/event-stream; charset=utf-8"));
     assert_true(http_answer_has_header(&a, "Cache-Control: no-cache"));
-    struct events e = read_events(&a);
+    struct http_events e = http_events_read(&a);
     assert_true(e.is_done);
     assert_string_equal(http_fixture_string(e.list[0], "choices.0.delta.role"), "assistant");
     assert_string_equal(http_fixture_string(e.list[0], "object"), "chat.completion.chunk");
@@ -247,7 +194,7 @@ static void test_chat_stream(void **state)
     assert_null(http_fixture_at(e.list[1], "choices.0.delta.role"));
     assert_true(e.n > 6);
     buf_init(&text);
-    join(&e, 0, "choices.0.delta.content", &text, &finish);
+    http_events_join(&e, 0, "choices.0.delta.content", &text, &finish);
     assert_string_equal(buf_text(&text), said);
     assert_string_equal(finish, "stop");
     /* The finish, then usage with no choice. */
@@ -259,7 +206,7 @@ static void test_chat_stream(void **state)
     assert_true(json_integer_value(http_fixture_at(last, "usage.completion_tokens")) > 5);
     assert_non_null(http_fixture_at(last, "timings.prompt_ms"));
     buf_clear(&text);
-    free_events(&e);
+    http_events_free(&e);
     http_answer_clear(&a);
 }
 
@@ -273,12 +220,12 @@ static void test_stream_of_choices(void **state)
                      "{\"prompt\":[\"a\",\"z\"],\"stream\":true,\"echo\":true,\"n\":2,"
                      "\"return_token_ids\":true,\"max_tokens\":3}",
                      &a);
-    struct events e = read_events(&a);
+    struct http_events e = http_events_read(&a);
     assert_true(e.is_done);
     for (int i = 0; i < 4; i++) {
         struct buf text;
         buf_init(&text);
-        join(&e, i, "choices.0.text", &text, &finish);
+        http_events_join(&e, i, "choices.0.text", &text, &finish);
         assert_string_equal(buf_text(&text), i < 2 ? "a b c d" : "z b c d");
         assert_string_equal(finish, "length");
         buf_clear(&text);
@@ -288,7 +235,7 @@ static void test_stream_of_choices(void **state)
     assert_non_null(http_fixture_at(e.list[e.n - 1], "seed"));
     assert_null(http_fixture_at(e.list[e.n - 2], "timings"));
     assert_null(http_fixture_at(e.list[0], "usage"));
-    free_events(&e);
+    http_events_free(&e);
     http_answer_clear(&a);
 }
 
@@ -300,7 +247,7 @@ static void test_stream_of_logprobs(void **state)
     int n = 0;
     fake_coordinator_answer(f->coordinator, tokens, 3);
     http_fixture_ask(f, "POST", TEXT, "{\"prompt\":\"x\",\"logprobs\":1,\"stream\":true}", &a);
-    struct events e = read_events(&a);
+    struct http_events e = http_events_read(&a);
     for (int i = 0; i < e.n; i++) {
         const json_t *logprobs = http_fixture_at(e.list[i], "choices.0.logprobs");
         size_t count = json_array_size(http_fixture_at(logprobs, "tokens"));
@@ -309,7 +256,7 @@ static void test_stream_of_logprobs(void **state)
                 json_integer_value(json_array_get(http_fixture_at(logprobs, "text_offset"), k)), n);
     }
     assert_int_equal(n, 3);
-    free_events(&e);
+    http_events_free(&e);
     http_answer_clear(&a);
 }
 

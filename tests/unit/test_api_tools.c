@@ -1,0 +1,350 @@
+/* Chat with tools and with reasoning: what the model is told, and what becomes of its words. */
+#include "coordinator/tokenizer.h"
+#include "tests/support/http_events.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define CHAT    "/v1/chat/completions"
+#define HELLO   "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
+#define WEATHER "{\"type\":\"function\",\"function\":{\"name\":\"weather\",\"parameters\":{}}}"
+#define CLOCK   "{\"type\":\"function\",\"function\":{\"name\":\"clock\"}}"
+#define TOOLS   "\"tools\":[" WEATHER "," CLOCK "]"
+#define CALL_A                                                                                     \
+    "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"at\": \"Rom\"}}\n</tool_call>"
+#define CALL_B "<tool_call>\n{\"name\": \"clock\", \"arguments\": {}}\n</tool_call>"
+#define QWEN3  "qwen3-tied/gguf/qwen3-tied-Q4_0.gguf"
+
+static void open_model(struct http_fixture *f, const char *model)
+{
+    http_fixture_open(f, &(struct http_fixture_spec){.model = model, .context = 1024});
+}
+
+/* The text of the newest prompt. */
+static void read_prompt(struct http_fixture *f, const struct request *r, struct buf *out)
+{
+    const struct tokenizer *t = coordinator_tokenizer(f->coordinator);
+    size_t length;
+    for (int i = 0; i < r->n_prompt; i++) {
+        const char *piece = tokenizer_piece(t, r->prompt[i], &length);
+        buf_append(out, piece, length);
+    }
+}
+
+/* The prompt of a request whose answer is "ok". */
+static void ask_prompt(struct http_fixture *f, const char *more, struct buf *out)
+{
+    struct http_answer a = {0};
+    char body[1024];
+    snprintf(body, sizeof body, "{" HELLO "%s}", more);
+    fake_coordinator_hold(f->coordinator, true);
+    int fd = http_fixture_connect(f);
+    http_fixture_request(fd, "POST", CHAT, NULL, body);
+    const struct request *before = NULL;
+    while (fake_coordinator_open(f->coordinator) == 0)
+        http_fixture_turn(f);
+    before = fake_coordinator_last(f->coordinator);
+    buf_reset(out);
+    read_prompt(f, before, out);
+    fake_coordinator_hold(f->coordinator, false);
+    http_fixture_receive(f, fd, &a);
+    assert_int_equal(a.status, 200);
+    http_answer_clear(&a);
+    close(fd);
+    http_fixture_turn(f);
+}
+
+/* ---- tools ---- */
+
+static void test_calls(void **state)
+{
+    struct http_fixture f;
+    struct http_answer a;
+    open_model(&f, NULL);
+    http_fixture_say(&f, "Let me see.\n" CALL_A "\n" CALL_B);
+    http_fixture_ask(&f, "POST", CHAT, "{" HELLO "," TOOLS "}", &a);
+    assert_string_equal(http_fixture_string(a.json, "choices.0.finish_reason"), "tool_calls");
+    const json_t *message = http_fixture_at(a.json, "choices.0.message");
+    assert_string_equal(http_fixture_string(message, "content"), "Let me see.\n");
+    assert_int_equal(json_array_size(json_object_get(message, "tool_calls")), 2);
+    assert_string_equal(http_fixture_string(message, "tool_calls.0.type"), "function");
+    assert_string_equal(http_fixture_string(message, "tool_calls.0.function.name"), "weather");
+    assert_string_equal(http_fixture_string(message, "tool_calls.0.function.arguments"),
+                        "{\"at\": \"Rom\"}");
+    assert_string_equal(http_fixture_string(message, "tool_calls.1.function.name"), "clock");
+    assert_memory_equal(http_fixture_string(message, "tool_calls.0.id"), "call_", 5);
+    assert_string_not_equal(http_fixture_string(message, "tool_calls.0.id"),
+                            http_fixture_string(message, "tool_calls.1.id"));
+    assert_null(http_fixture_at(message, "tool_calls.0.index"));
+    http_answer_clear(&a);
+    /* Nothing but calls: the content is null. */
+    http_fixture_say(&f, CALL_A);
+    http_fixture_ask(&f, "POST", CHAT, "{" HELLO "," TOOLS "}", &a);
+    assert_true(json_is_null(http_fixture_at(a.json, "choices.0.message.content")));
+    http_answer_clear(&a);
+    /* One at a time. */
+    http_fixture_say(&f, CALL_A "\n" CALL_B);
+    http_fixture_ask(&f, "POST", CHAT, "{" HELLO "," TOOLS ",\"parallel_tool_calls\":false}", &a);
+    assert_int_equal(json_array_size(http_fixture_at(a.json, "choices.0.message.tool_calls")), 1);
+    http_answer_clear(&a);
+    http_fixture_close(&f);
+}
+
+/* Without tools, told of none, broken, or cut: text. */
+static void test_no_calls(void **state)
+{
+    static const struct {
+        const char *said, *more, *finish;
+    } cases[] = {
+        {CALL_A, "", "stop"},
+        {CALL_A, "," TOOLS ",\"tool_choice\":\"none\"", "stop"},
+        {"<tool_call>\n{\"name\": }\n</tool_call>", "," TOOLS, "stop"},
+        {CALL_A, "," TOOLS ",\"max_tokens\":20", "length"},
+    };
+    struct http_fixture f;
+    struct http_answer a;
+    char body[1024];
+    open_model(&f, NULL);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        http_fixture_say(&f, cases[i].said);
+        snprintf(body, sizeof body, "{" HELLO "%s}", cases[i].more);
+        http_fixture_ask(&f, "POST", CHAT, body, &a);
+        const char *content = http_fixture_string(a.json, "choices.0.message.content");
+        assert_string_equal(http_fixture_string(a.json, "choices.0.finish_reason"),
+                            cases[i].finish);
+        assert_null(http_fixture_at(a.json, "choices.0.message.tool_calls"));
+        assert_memory_equal(content, cases[i].said, strlen(content));
+        assert_true(strlen(content) > 11);
+        if (strcmp(cases[i].finish, "stop") == 0)
+            assert_string_equal(content, cases[i].said);
+        http_answer_clear(&a);
+    }
+    http_fixture_close(&f);
+}
+
+static void test_stream_of_calls(void **state)
+{
+    struct http_fixture f;
+    struct http_answer a;
+    struct buf text, arguments;
+    const char *finish;
+    open_model(&f, NULL);
+    http_fixture_say(&f, "First\n" CALL_A CALL_B);
+    http_fixture_ask(&f, "POST", CHAT, "{" HELLO "," TOOLS ",\"stream\":true,\"n\":2}", &a);
+    struct http_events e = http_events_read(&a);
+    assert_true(e.is_done);
+    for (int index = 0; index < 2; index++) {
+        int n_calls = 0;
+        buf_init(&text);
+        buf_init(&arguments);
+        http_events_join(&e, index, "choices.0.delta.content", &text, &finish);
+        assert_string_equal(buf_text(&text), "First\n");
+        assert_string_equal(finish, "tool_calls");
+        http_events_join(&e, index, "choices.0.delta.tool_calls.0.function.arguments", &arguments,
+                         &finish);
+        assert_string_equal(buf_text(&arguments), "{\"at\": \"Rom\"}{}");
+        for (int i = 0; i < e.n; i++) {
+            const json_t *call = http_fixture_at(e.list[i], "choices.0.delta.tool_calls.0");
+            if (call && json_integer_value(http_fixture_at(e.list[i], "choices.0.index")) == index)
+                assert_int_equal(json_integer_value(http_fixture_at(call, "index")), n_calls++);
+        }
+        assert_int_equal(n_calls, 2);
+        buf_clear(&text);
+        buf_clear(&arguments);
+    }
+    http_events_free(&e);
+    http_answer_clear(&a);
+    http_fixture_close(&f);
+}
+
+/* The model is told of the tools, and has to call when it must. */
+static void test_choice_of_tools(void **state)
+{
+    static const struct {
+        const char *more, *end;
+        bool is_told;
+    } cases[] = {
+        {"," TOOLS, "assistant\n", true},
+        {"," TOOLS ",\"tool_choice\":\"auto\"", "assistant\n", true},
+        {"," TOOLS ",\"tool_choice\":\"none\"", "assistant\n", false},
+        {"," TOOLS ",\"tool_choice\":\"required\"", "assistant\n<tool_call>\n{\"name\": \"", true},
+        {",\"tools\":[" CLOCK "],\"tool_choice\":\"required\"",
+         "assistant\n<tool_call>\n{\"name\": \"clock\", \"arguments\":", true},
+        {"," TOOLS ",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"weather\"}}",
+         "assistant\n<tool_call>\n{\"name\": \"weather\", \"arguments\":", true},
+    };
+    struct http_fixture f;
+    struct buf prompt;
+    buf_init(&prompt);
+    open_model(&f, NULL);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        size_t length = strlen(cases[i].end);
+        ask_prompt(&f, cases[i].more, &prompt);
+        assert_true(prompt.length > length);
+        assert_string_equal(prompt.data + prompt.length - length, cases[i].end);
+        assert_int_equal(strstr(prompt.data, "<tools>") != NULL, cases[i].is_told);
+    }
+    buf_clear(&prompt);
+    http_fixture_close(&f);
+}
+
+static void test_forced_call(void **state)
+{
+    struct http_fixture f;
+    struct http_answer a;
+    static const char body[] =
+        "{" HELLO "," TOOLS
+        ",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"clock\"}}}";
+    open_model(&f, NULL);
+    http_fixture_say(&f, " {\"zone\": 1}}\n</tool_call>");
+    http_fixture_ask(&f, "POST", CHAT, body, &a);
+    assert_string_equal(http_fixture_string(a.json, "choices.0.finish_reason"), "tool_calls");
+    assert_string_equal(
+        http_fixture_string(a.json, "choices.0.message.tool_calls.0.function.arguments"),
+        "{\"zone\": 1}");
+    http_answer_clear(&a);
+    /* What it was made to begin with is part of what it said. */
+    http_fixture_say(&f, " no");
+    http_fixture_ask(&f, "POST", CHAT, body, &a);
+    assert_string_equal(http_fixture_string(a.json, "choices.0.finish_reason"), "stop");
+    assert_string_equal(http_fixture_string(a.json, "choices.0.message.content"),
+                        "<tool_call>\n{\"name\": \"clock\", \"arguments\": no");
+    http_answer_clear(&a);
+    http_fixture_close(&f);
+}
+
+static void test_template_without_tools(void **state)
+{
+    struct http_fixture f;
+    struct http_answer a;
+    open_model(&f, "qwen15-mha/gguf/qwen15-mha-F16.gguf");
+    http_fixture_ask(&f, "POST", CHAT, "{" HELLO "," TOOLS "}", &a);
+    assert_int_equal(a.status, 400);
+    assert_string_equal(http_fixture_string(a.json, "error.param"), "tools");
+    http_answer_clear(&a);
+    http_fixture_say(&f, "fine");
+    http_fixture_ask(&f, "POST", CHAT, "{" HELLO "," TOOLS ",\"tool_choice\":\"none\"}", &a);
+    assert_int_equal(a.status, 200);
+    http_answer_clear(&a);
+    http_fixture_close(&f);
+}
+
+/* ---- reasoning ---- */
+
+static void test_reasoning(void **state)
+{
+    struct http_fixture f;
+    struct http_answer a;
+    open_model(&f, QWEN3);
+    http_fixture_say(&f, "<think>\ne e\n</think>\n\nf");
+    http_fixture_ask(&f, "POST", CHAT, "{" HELLO ",\"return_token_ids\":true}", &a);
+    assert_string_equal(http_fixture_string(a.json, "choices.0.message.reasoning_content"), "e e");
+    assert_string_equal(http_fixture_string(a.json, "choices.0.message.content"), "f");
+    json_int_t reasoning = json_integer_value(
+        http_fixture_at(a.json, "usage.completion_tokens_details.reasoning_tokens"));
+    const json_t *ids = http_fixture_at(a.json, "choices.0.token_ids");
+    assert_int_equal(json_integer_value(json_array_get(ids, (size_t)reasoning - 1)),
+                     tokenizer_find(coordinator_tokenizer(f.coordinator), "</think>"));
+    http_answer_clear(&a);
+    /* Cut while it thinks: everything is reasoning. */
+    http_fixture_ask(&f, "POST", CHAT, "{" HELLO ",\"max_tokens\":3}", &a);
+    assert_string_equal(http_fixture_string(a.json, "choices.0.message.content"), "");
+    assert_int_equal(json_integer_value(http_fixture_at(
+                         a.json, "usage.completion_tokens_details.reasoning_tokens")),
+                     3);
+    http_answer_clear(&a);
+    http_fixture_say(&f, "f");
+    http_fixture_ask(&f, "POST", CHAT, "{" HELLO "}", &a);
+    assert_null(http_fixture_at(a.json, "choices.0.message.reasoning_content"));
+    assert_int_equal(json_integer_value(http_fixture_at(
+                         a.json, "usage.completion_tokens_details.reasoning_tokens")),
+                     0);
+    http_answer_clear(&a);
+    http_fixture_close(&f);
+}
+
+static void test_stream_of_reasoning(void **state)
+{
+    struct http_fixture f;
+    struct http_answer a;
+    struct buf reasoning, text;
+    const char *finish;
+    open_model(&f, QWEN3);
+    http_fixture_say(&f, "<think>\nee ff\n</think>\n\ngg");
+    http_fixture_ask(&f, "POST", CHAT,
+                     "{" HELLO ",\"stream\":true,\"logprobs\":true,"
+                     "\"stream_options\":{\"include_usage\":true}}",
+                     &a);
+    struct http_events e = http_events_read(&a);
+    size_t n_logprobs = 0;
+    buf_init(&reasoning);
+    buf_init(&text);
+    http_events_join(&e, 0, "choices.0.delta.reasoning_content", &reasoning, &finish);
+    http_events_join(&e, 0, "choices.0.delta.content", &text, &finish);
+    assert_string_equal(buf_text(&reasoning), "ee ff");
+    assert_string_equal(buf_text(&text), "gg");
+    assert_string_equal(finish, "stop");
+    for (int i = 0; i < e.n; i++)
+        n_logprobs += json_array_size(http_fixture_at(e.list[i], "choices.0.logprobs.content"));
+    /* Each token has its own, those of the tags too; the end of the text has none. */
+    assert_int_equal(n_logprobs + 1, json_integer_value(http_fixture_at(
+                                         e.list[e.n - 1], "usage.completion_tokens")));
+    assert_true(json_integer_value(http_fixture_at(
+                    e.list[e.n - 1], "usage.completion_tokens_details.reasoning_tokens")) > 3);
+    buf_clear(&reasoning);
+    buf_clear(&text);
+    http_events_free(&e);
+    http_answer_clear(&a);
+    http_fixture_close(&f);
+}
+
+static void test_thinking_is_switched(void **state)
+{
+    static const struct {
+        const char *more;
+        bool is_off;
+    } cases[] = {
+        {"", false},
+        {",\"reasoning_effort\":\"high\"", false},
+        {",\"reasoning_effort\":\"none\"", true},
+        {",\"reasoning_effort\":\"minimal\"", true},
+        {",\"chat_template_kwargs\":{\"enable_thinking\":false}", true},
+        {",\"reasoning_effort\":\"none\",\"chat_template_kwargs\":{\"enable_thinking\":true}",
+         false},
+        {"," TOOLS ",\"tool_choice\":\"required\"", true},
+    };
+    struct http_fixture f;
+    struct buf prompt;
+    buf_init(&prompt);
+    open_model(&f, QWEN3);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ask_prompt(&f, cases[i].more, &prompt);
+        assert_int_equal(strstr(prompt.data, "<think>\n\n</think>\n\n") != NULL, cases[i].is_off);
+    }
+    buf_clear(&prompt);
+    http_fixture_close(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_calls),
+        cmocka_unit_test(test_no_calls),
+        cmocka_unit_test(test_stream_of_calls),
+        cmocka_unit_test(test_choice_of_tools),
+        cmocka_unit_test(test_forced_call),
+        cmocka_unit_test(test_template_without_tools),
+        cmocka_unit_test(test_reasoning),
+        cmocka_unit_test(test_stream_of_reasoning),
+        cmocka_unit_test(test_thinking_is_switched),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
