@@ -47,9 +47,9 @@ struct measure {
     float *logits; /* [16, head_rows] */
     int head_rows;
     int64_t begin_us;
-    int64_t sample_us;
-    double sample_cpu_s;
-    double wall_s, cpu_s; /* of all samples; the processor's time of the thread that times them */
+    double sample_s; /* when it began, of the thread's time */
+    int64_t opened_us;
+    double opened_s;
 };
 
 /* Memory is claimed for a moment only, but it is claimed on somebody's desk. */
@@ -109,6 +109,8 @@ static int measure_open(struct measure *m, struct err *err)
 {
     m->blob_bytes = measure_blob_bytes();
     measure_cut_slice(m);
+    m->opened_us = clock_now_us();
+    m->opened_s = clock_thread_s();
     measure_place(m);
     if (m->region.overflow)
         return err_set(err, ERR_INPUT, "shapes to measure are beyond reason");
@@ -186,16 +188,12 @@ static void measure_bind_layers(struct measure *m, int kind)
  * pauses. */
 static void measure_begin(struct measure *m)
 {
-    m->sample_us = clock_now_us();
-    m->sample_cpu_s = clock_thread_s();
+    m->sample_s = clock_thread_s();
 }
 
-static double measure_end(struct measure *m)
+static double measure_end(const struct measure *m)
 {
-    double cpu_s = clock_thread_s() - m->sample_cpu_s;
-    m->wall_s += (double)(clock_now_us() - m->sample_us) / 1e6;
-    m->cpu_s += cpu_s;
-    return cpu_s;
+    return clock_thread_s() - m->sample_s;
 }
 
 /* rows of decode, each of a sequence of its own, or of one prompt; from this position on. */
@@ -357,7 +355,9 @@ static void measure_head(struct measure *m, struct measure_result *r)
  */
 static double measure_held_up(const struct measure *m)
 {
-    return m->cpu_s > 0 ? fmax(m->wall_s / m->cpu_s, 1) : 1;
+    double wall_s = (double)(clock_now_us() - m->opened_us) / 1e6;
+    double worked_s = clock_thread_s() - m->opened_s;
+    return worked_s > 0 ? fmax(wall_s / worked_s, 1) : 1;
 }
 
 /* A slice's times as the whole layer's; times of prompts without attention's share. */
