@@ -19,7 +19,7 @@ void api_chunks_answer(struct api_call *c)
     struct api_generation *g = c->generation;
     const struct api_chunks_form *form = g->format->chunks;
     json_t *choices = json_array();
-    for (size_t i = 0; i < g->n_requests; i++) {
+    for (size_t i = g->n_scores; i < g->n_requests; i++) {
         struct request *r = g->requests[i];
         for (int k = 0; k < r->n_choices; k++) {
             struct api_generation_piece piece;

@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- the answer ---- */
 
@@ -41,7 +42,7 @@ static json_t *api_completions_choice(const struct api_generation_piece *p)
     json_t *choice = json_pack("{s:i, s:o, s:s?}", "index", p->index, "text",
                                api_completions_text(p), "finish_reason", p->finish);
     int rc = 0;
-    if (g->wants_logprobs && (is_whole || p->n_records))
+    if (g->wants_logprobs && (is_whole || p->n_records || p->scored))
         rc |= json_object_set_new(choice, "logprobs", api_usage_text_logprobs(p));
     else
         rc |= json_object_set_new(choice, "logprobs", json_null());
@@ -92,18 +93,12 @@ static int api_completions_read_logprobs(struct api_params *p, const json_t *bod
 static int api_completions_read_rest(const struct api_params *p, const json_t *body, bool *is_echo,
                                      struct err *err)
 {
-    const char *suffix = NULL;
-    size_t length = 0;
     int64_t best_of = p->n_choices;
     int rc = json_body_flag(body, "echo", is_echo, err);
-    if (rc == 0 && *is_echo && p->sampling.logprobs)
+    if (rc == 0 && *is_echo && json_body_field(body, "suffix"))
         return err_set_param(err, ERR_INPUT, "echo",
-                             "'echo' together with 'logprobs' is not supported; POST /v1/probe "
-                             "gives the log-probabilities of a given text.");
-    if (rc == 0)
-        rc = json_body_string(body, "suffix", &suffix, &length, err);
-    if (rc == 0 && length)
-        return err_set_param(err, ERR_INPUT, "suffix", "'suffix' is not supported.");
+                             "'echo' together with 'suffix' is not supported: what comes between "
+                             "two texts is no text of its own.");
     if (rc == 0)
         rc = json_body_integer(body, "best_of", 1, API_PARAMS_CHOICES, &best_of, err);
     if (rc == 0 && best_of != p->n_choices)
@@ -114,24 +109,66 @@ static int api_completions_read_rest(const struct api_params *p, const json_t *b
 }
 
 /* item: a string or an array of token ids. */
+static int api_completions_encode(struct api_call *c, const json_t *item, uint32_t **ret_ids,
+                                  size_t *ret_count, struct err *err)
+{
+    if (json_is_string(item))
+        return api_params_encode(c, json_string_value(item), json_string_length(item), ret_ids,
+                                 ret_count, err);
+    if (json_is_array(item)) /* the length is judged later, with both numbers */
+        return json_body_ids(item, "prompt",
+                             coordinator_model(c->api->coordinator)->vocabulary_size, SIZE_MAX,
+                             ret_ids, ret_count, err);
+    return err_set(err, ERR_INPUT,
+                   "An element of 'prompt' must be a string or an array of token ids, not %s.",
+                   json_text_type(item));
+}
+
+/* ids: replaced by what a model reads that is to fill in the text between them and the suffix. */
+static int api_completions_surround(struct api_call *c, uint32_t **ids, size_t *n_ids,
+                                    struct err *err)
+{
+    static const char *const names[] = {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"};
+    int64_t marks[3];
+    const char *suffix = NULL;
+    size_t length = 0, n_suffix = 0;
+    uint32_t *after = NULL;
+    int rc = json_body_string(c->body, "suffix", &suffix, &length, err);
+    if (rc != 0 || !suffix)
+        return rc;
+    for (int i = 0; i < 3; i++) {
+        marks[i] = tokenizer_find(coordinator_tokenizer(c->api->coordinator), names[i]);
+        if (marks[i] < 0)
+            return err_set_param(err, ERR_INPUT, "suffix",
+                                 "'suffix' cannot be used: this model's vocabulary has no %s.",
+                                 names[i]);
+    }
+    rc = api_params_encode(c, suffix, length, &after, &n_suffix, err);
+    uint32_t *all = rc == 0 ? malloc((*n_ids + n_suffix + 3) * sizeof *all) : NULL;
+    if (rc == 0 && !all)
+        rc = err_set(err, ERR_MEMORY, "There is no memory for the prompt.");
+    if (rc == 0) {
+        all[0] = (uint32_t)marks[0];
+        memcpy(all + 1, *ids, *n_ids * sizeof *all);
+        all[1 + *n_ids] = (uint32_t)marks[1];
+        memcpy(all + 2 + *n_ids, after, n_suffix * sizeof *all);
+        all[2 + *n_ids + n_suffix] = (uint32_t)marks[2];
+        free(*ids);
+        *ids = all;
+        *n_ids += n_suffix + 3;
+    }
+    free(after);
+    return rc;
+}
+
 static int api_completions_add_prompt(struct api_call *c, const json_t *item, struct err *err)
 {
-    struct coordinator *owner = c->api->coordinator;
     uint32_t *ids = NULL;
     size_t n_ids = 0;
     struct request *r = NULL;
-    int rc;
-    if (json_is_string(item))
-        rc = api_params_encode(c, json_string_value(item), json_string_length(item), &ids, &n_ids,
-                               err);
-    else if (json_is_array(item)) /* the length is judged below, with both numbers */
-        rc = json_body_ids(item, "prompt", coordinator_model(owner)->vocabulary_size, SIZE_MAX,
-                           &ids, &n_ids, err);
-    else
-        rc = err_set(err, ERR_INPUT,
-                     "An element of 'prompt' must be a string or an array of "
-                     "token ids, not %s.",
-                     json_text_type(item));
+    int rc = api_completions_encode(c, item, &ids, &n_ids, err);
+    if (rc == 0)
+        rc = api_completions_surround(c, &ids, &n_ids, err);
     if (rc == 0)
         rc = api_params_request(&c->generation->params, c, ids, n_ids, &r, err);
     if (rc != 0) {
@@ -185,6 +222,8 @@ void api_completions(struct api_call *c)
         c->generation->is_echo = is_echo;
         rc = api_completions_add_prompts(c, &err);
     }
+    if (rc == 0 && is_echo && c->generation->params.sampling.logprobs)
+        rc = api_generation_score_prompts(c, &err);
     if (rc == 0)
         rc = api_generation_submit(c, &err);
     api_generation_began(c, rc == 0 ? NULL : &err);

@@ -65,6 +65,47 @@ int api_generation_add(struct api_call *c, struct request *r, struct err *err)
     return request_prepare(r, coordinator_tokenizer(c->api->coordinator), err);
 }
 
+/* One that scores the prompt of r. */
+static int api_generation_add_score(struct api_call *c, const struct request *r, struct err *err)
+{
+    struct request *score = calloc(1, sizeof *score);
+    uint32_t *prompt = malloc((size_t)r->n_prompt * sizeof *prompt);
+    if (!score || !prompt) {
+        free(score);
+        free(prompt);
+        return err_set(err, ERR_MEMORY, "There is no memory for the request.");
+    }
+    memcpy(prompt, r->prompt, (size_t)r->n_prompt * sizeof *prompt);
+    score->kind = REQUEST_SCORE;
+    score->prompt = prompt;
+    score->n_prompt = r->n_prompt;
+    score->n_choices = 1;
+    score->priority = r->priority;
+    score->cache_prompt = r->cache_prompt;
+    score->sampling.top_logprobs = r->sampling.top_logprobs;
+    score->keep_records = r->sampling.top_logprobs > 0;
+    return api_generation_add(c, score, err);
+}
+
+int api_generation_score_prompts(struct api_call *c, struct err *err)
+{
+    struct api_generation *g = c->generation;
+    size_t n = g->n_requests;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        rc = api_generation_add_score(c, g->requests[i], err);
+    if (rc != 0)
+        return rc;
+    /* They come first: what they compute, the others need not. */
+    for (size_t i = 0; i < n; i++) {
+        struct request *r = g->requests[i];
+        g->requests[i] = g->requests[n + i];
+        g->requests[n + i] = r;
+    }
+    g->n_scores = n;
+    return 0;
+}
+
 int api_generation_read_replies(struct api_generation *g, const struct reply_rules *rules,
                                 const struct buf *begin, struct err *err)
 {
@@ -167,13 +208,15 @@ static struct api_generation_piece api_generation_piece(struct api_call *c, size
                                                         struct choice *choice)
 {
     struct api_generation *g = c->generation;
-    int index = (int)prompt * (int)g->params.n_choices + choice->index;
-    return (struct api_generation_piece){.call = c,
-                                         .request = g->requests[prompt],
-                                         .choice = choice,
-                                         .index = index,
-                                         .is_first = !g->has_begun[index],
-                                         .text_offset = g->text_offsets[index]};
+    int index = (int)(prompt - g->n_scores) * (int)g->params.n_choices + choice->index;
+    return (struct api_generation_piece){
+        .call = c,
+        .request = g->requests[prompt],
+        .choice = choice,
+        .index = index,
+        .is_first = !g->has_begun[index],
+        .scored = g->n_scores && !g->has_begun[index] ? g->requests[prompt - g->n_scores] : NULL,
+        .text_offset = g->text_offsets[index]};
 }
 
 /* The choice's text, as far as it has come, to its reply. */
@@ -221,8 +264,11 @@ static void api_generation_write(struct api_generation_piece *p)
     g->format->write(p);
     g->has_begun[p->index] = true;
     p->is_first = false;
+    for (int i = 0; p->scored && i < p->scored->n_prompt; i++)
+        g->text_offsets[p->index] += api_usage_characters(p->call, p->scored->prompt[i]);
     for (size_t i = 0; i < p->n_records; i++)
         g->text_offsets[p->index] += api_usage_characters(p->call, p->records[i].token);
+    p->scored = NULL;
     p->n_records = 0;
     p->text_offset = g->text_offsets[p->index];
 }
@@ -293,11 +339,13 @@ static void api_generation_stream(struct api_call *c)
     struct api_generation *g = c->generation;
     const struct err *failure = api_generation_failure(g);
     int open = 0;
-    for (size_t i = 0; i < g->n_requests; i++)
+    for (size_t i = g->n_scores; i < g->n_requests; i++)
         for (int k = 0; k < g->requests[i]->n_choices; k++)
             open += !g->requests[i]->choices[k].finish_taken;
-    for (size_t i = 0; !failure && i < g->n_requests; i++) {
+    for (size_t i = g->n_scores; !failure && i < g->n_requests; i++) {
         struct request *r = g->requests[i];
+        if (g->n_scores && !g->requests[i - g->n_scores]->is_done)
+            continue;
         for (int k = 0; k < r->n_choices; k++) {
             struct choice *choice = &r->choices[k];
             if (choice->finish_taken)

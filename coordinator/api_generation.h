@@ -25,9 +25,10 @@ struct api_generation_piece {
     size_t n_calls, first_call;         /* and the number of the first among the choice's */
     const struct token_record *records; /* the new ones, or all */
     size_t n_records;
-    size_t text_offset; /* characters of this choice before the records */
-    const char *finish; /* "stop", "length", "tool_calls"; NULL while it goes on */
-    bool is_last;       /* of the whole answer */
+    const struct request *scored; /* the prompt's scores, which come first; or NULL */
+    size_t text_offset;           /* characters of this choice before the records */
+    const char *finish;           /* "stop", "length", "tool_calls"; NULL while it goes on */
+    bool is_last;                 /* of the whole answer */
 };
 
 struct api_chunks_form;
@@ -53,8 +54,8 @@ struct api_generation {
     const struct api_generation_format *format; /* NULL: a probe */
     void (*news)(struct api_call *c);
     struct api_params params;
-    struct request **requests; /* [n_requests], owned */
-    size_t n_requests;
+    struct request **requests; /* [n_requests], owned; the first n_scores only score the prompts */
+    size_t n_requests, n_scores; /* of the others, one each, or there are none */
     char id[40];
     int64_t created_unix_s;
     struct buf head;       /* the format's own: what every chunk begins with */
@@ -72,6 +73,8 @@ int api_generation_new(struct api_call *c, const struct api_generation_format *f
                        struct api_params *params, struct err *err);
 /* Takes the request. */
 int api_generation_add(struct api_call *c, struct request *r, struct err *err);
+/* The prompts of all requests will be scored, too. */
+int api_generation_score_prompts(struct api_call *c, struct err *err);
 /* The text of the one request is taken apart by these rules, behind what the prompt has of it. */
 int api_generation_read_replies(struct api_generation *g, const struct reply_rules *rules,
                                 const struct buf *begin, struct err *err);

@@ -9,7 +9,7 @@
 static int64_t api_usage_prompt_tokens(const struct api_generation *g)
 {
     int64_t count = 0;
-    for (size_t i = 0; i < g->n_requests; i++)
+    for (size_t i = g->n_scores; i < g->n_requests; i++)
         count += g->requests[i]->n_prompt;
     return count;
 }
@@ -17,7 +17,7 @@ static int64_t api_usage_prompt_tokens(const struct api_generation *g)
 static int64_t api_usage_completion_tokens(const struct api_generation *g)
 {
     int64_t count = 0;
-    for (size_t i = 0; i < g->n_requests; i++) {
+    for (size_t i = g->n_scores; i < g->n_requests; i++) {
         const struct request *r = g->requests[i];
         for (int k = 0; k < r->n_choices; k++)
             count += r->choices[k].n_tokens - r->n_prompt;
@@ -29,7 +29,7 @@ static int64_t api_usage_completion_tokens(const struct api_generation *g)
 static int64_t api_usage_begun(const struct api_generation *g)
 {
     int64_t count = 0;
-    for (size_t i = 0; i < g->n_requests; i++) {
+    for (size_t i = g->n_scores; i < g->n_requests; i++) {
         const struct request *r = g->requests[i];
         for (int k = 0; k < r->n_choices; k++)
             count += r->choices[k].n_tokens > r->n_prompt;
@@ -40,8 +40,8 @@ static int64_t api_usage_begun(const struct api_generation *g)
 static int64_t api_usage_cached_tokens(const struct api_generation *g)
 {
     int64_t count = 0;
-    for (size_t i = 0; i < g->n_requests; i++)
-        count += g->requests[i]->n_cached;
+    for (size_t i = 0; !g->n_scores && i < g->n_requests; i++)
+        count += g->requests[i]->n_cached; /* what is scored is not found, but computed */
     return count;
 }
 
@@ -196,8 +196,8 @@ static void api_usage_text_name(const struct api_call *c, uint32_t token, struct
 }
 
 /* {"token": logprob}: the top ones, and always the one that was chosen. */
-static json_t *api_usage_text_top(const struct api_generation_piece *p,
-                                  const struct token_record *record, struct buf *name)
+static json_t *api_usage_text_top(const struct api_call *c, const struct token_record *record,
+                                  struct buf *name)
 {
     json_t *map = json_object();
     int rc = map ? 0 : -1;
@@ -205,7 +205,7 @@ static json_t *api_usage_text_top(const struct api_generation_piece *p,
         bool is_chosen = k == record->n_top;
         uint32_t token = is_chosen ? record->token : record->top[k].token;
         float logprob = is_chosen ? record->logprob : record->top[k].logprob;
-        api_usage_text_name(p->call, token, name);
+        api_usage_text_name(c, token, name);
         if (buf_failed(name) || json_object_setn_new_nocheck(map, buf_text(name), name->length,
                                                              api_usage_logprob(logprob)) != 0)
             rc = -1;
@@ -216,37 +216,69 @@ static json_t *api_usage_text_top(const struct api_generation_piece *p,
     return NULL;
 }
 
+struct api_usage_lists {
+    json_t *tokens, *logprobs, *tops, *offsets;
+    bool wants_top, has_failed;
+    size_t offset;
+    struct buf name;
+};
+
+/* is_first: of a prompt, which nothing can tell the probability of. */
+static void api_usage_add_token(struct api_usage_lists *l, const struct api_call *c,
+                                const struct token_record *record, bool is_first)
+{
+    api_usage_text_name(c, record->token, &l->name);
+    l->has_failed |=
+        buf_failed(&l->name) ||
+        json_array_append_new(l->tokens,
+                              json_stringn_nocheck(buf_text(&l->name), l->name.length)) ||
+        json_array_append_new(l->logprobs,
+                              is_first ? json_null() : api_usage_logprob(record->logprob)) ||
+        json_array_append_new(l->offsets, json_integer((json_int_t)l->offset));
+    if (l->wants_top)
+        l->has_failed |=
+            json_array_append_new(l->tops, is_first ? json_null()
+                                                    : api_usage_text_top(c, record, &l->name)) != 0;
+    l->offset += api_usage_characters(c, record->token);
+}
+
+static void api_usage_add_prompt(struct api_usage_lists *l, const struct api_call *c,
+                                 const struct request *scored)
+{
+    for (int i = 0; i < scored->n_prompt; i++) {
+        struct token_record record = {.token = scored->prompt[i]};
+        if (i > 0 && scored->keep_records)
+            record = scored->choices[0].records[i - 1];
+        else if (i > 0)
+            record.logprob = scored->scores[i - 1];
+        api_usage_add_token(l, c, &record, i == 0);
+    }
+}
+
 json_t *api_usage_text_logprobs(const struct api_generation_piece *p)
 {
-    json_t *tokens = json_array(), *logprobs = json_array(), *tops = json_array();
-    json_t *offsets = json_array();
-    bool wants_top = p->request->sampling.top_logprobs > 0;
-    size_t offset = p->text_offset;
-    int rc = 0;
-    struct buf name;
-    buf_init(&name);
-    for (size_t i = 0; rc == 0 && i < p->n_records; i++) {
-        const struct token_record *record = &p->records[i];
-        api_usage_text_name(p->call, record->token, &name);
-        if (buf_failed(&name) ||
-            json_array_append_new(tokens, json_stringn_nocheck(buf_text(&name), name.length)) ||
-            json_array_append_new(logprobs, api_usage_logprob(record->logprob)) ||
-            (wants_top && json_array_append_new(tops, api_usage_text_top(p, record, &name))) ||
-            json_array_append_new(offsets, json_integer((json_int_t)offset)))
-            rc = -1;
-        offset += api_usage_characters(p->call, record->token);
+    struct api_usage_lists l = {.tokens = json_array(),
+                                .logprobs = json_array(),
+                                .tops = json_array(),
+                                .offsets = json_array(),
+                                .wants_top = p->request->sampling.top_logprobs > 0,
+                                .offset = p->text_offset};
+    buf_init(&l.name);
+    if (p->scored)
+        api_usage_add_prompt(&l, p->call, p->scored);
+    for (size_t i = 0; i < p->n_records; i++)
+        api_usage_add_token(&l, p->call, &p->records[i], false);
+    buf_clear(&l.name);
+    if (!l.wants_top) {
+        json_decref(l.tops);
+        l.tops = json_null();
     }
-    buf_clear(&name);
-    if (!wants_top) {
-        json_decref(tops);
-        tops = json_null();
+    if (l.has_failed) { /* json_pack() gives the others back when one of them is NULL */
+        json_decref(l.tokens);
+        l.tokens = NULL;
     }
-    if (rc != 0) { /* json_pack() gives the others back when one of them is NULL */
-        json_decref(tokens);
-        tokens = NULL;
-    }
-    return json_pack("{s:o, s:o, s:o, s:o}", "tokens", tokens, "token_logprobs", logprobs,
-                     "top_logprobs", tops, "text_offset", offsets);
+    return json_pack("{s:o, s:o, s:o, s:o}", "tokens", l.tokens, "token_logprobs", l.logprobs,
+                     "top_logprobs", l.tops, "text_offset", l.offsets);
 }
 
 /* ---- ids ---- */

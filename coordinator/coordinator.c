@@ -301,8 +301,7 @@ static void coordinator_take_result(void *context, const struct pipeline_result 
         coordinator_take_token(c, choice, &result->row);
         break;
     case BATCH_SCORE:
-        assert(r->n_scored < r->n_prompt - 1);
-        r->scores[r->n_scored++] = result->row.logprob;
+        request_accept_score(r, choice, &result->row);
         break;
     case BATCH_LOGITS:
         buf_append(&r->logits, result->logits,

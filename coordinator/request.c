@@ -7,6 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+static size_t request_records(const struct request *r)
+{
+    return (size_t)(r->kind == REQUEST_SCORE ? r->n_prompt : r->max_tokens) + 1;
+}
+
 int request_prepare(struct request *r, const struct tokenizer *t, struct err *err)
 {
     r->choices = calloc((size_t)r->n_choices, sizeof *r->choices);
@@ -20,7 +25,7 @@ int request_prepare(struct request *r, const struct tokenizer *t, struct err *er
         size_t room = (size_t)r->n_prompt + (size_t)r->max_tokens + 1;
         c->tokens = malloc(room * sizeof *c->tokens);
         if (r->keep_records)
-            c->records = calloc((size_t)r->max_tokens + 1, sizeof *c->records);
+            c->records = calloc(request_records(r), sizeof *c->records);
         c->blocks = calloc(room / KV_BLOCK_TOKENS + 1, sizeof *c->blocks);
         if (!c->tokens || !c->blocks || (r->keep_records && !c->records))
             return err_set(err, ERR_MEMORY, "no memory for %zu tokens", room);
@@ -111,6 +116,13 @@ void request_accept_token(struct request *r, struct choice *c, const struct batc
     } else {
         choice_finish(c, FINISH_STOP);
     }
+}
+
+void request_accept_score(struct request *r, struct choice *c, const struct batch_result *result)
+{
+    assert(r->n_scored < r->n_prompt - 1);
+    r->scores[r->n_scored++] = result->logprob;
+    request_keep_record(r, c, result);
 }
 
 void request_fail(struct request *r, const struct err *why)

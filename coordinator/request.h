@@ -108,7 +108,8 @@ struct request {
     bool changed;                    /* it is in the list of those with news for the API */
     struct request *next_changed;
 
-    /* REQUEST_SCORE: [n_prompt - 1]; REQUEST_LOGITS: rows not yet taken, raw float32 */
+    /* REQUEST_SCORE: [n_prompt - 1], the likeliest ones in the records; REQUEST_LOGITS: rows not
+     * yet taken, raw float32 */
     float *scores;
     int n_scored;
     struct buf logits;
@@ -129,6 +130,8 @@ int request_prepare(struct request *r, const struct tokenizer *t, struct err *er
  * was lost, for there was no memory, text is marked as failed, and so must the request be. */
 void request_accept_token(struct request *r, struct choice *c, const struct batch_result *result,
                           const struct tokenizer *t);
+/* The next token of the prompt was scored. */
+void request_accept_score(struct request *r, struct choice *c, const struct batch_result *result);
 void request_fail(struct request *r, const struct err *why);
 void request_free(struct request *r); /* NULL is fine; must not be submitted any more */
 

@@ -178,13 +178,19 @@ static void choice_prefix(const struct scheduler *s, const struct choice *c, int
         prefix_name_next(ret_name, c->tokens + (size_t)i * KV_BLOCK_TOKENS, ret_name);
 }
 
+/* Requests for scores and logits compute every row themselves, though others may take over what
+ * they have computed. */
+static bool choice_can_adopt(const struct choice *c)
+{
+    return c->request->kind == REQUEST_GENERATE;
+}
+
 /* The name of the block that it computes now, or NULL: the block must be full of known tokens, and
- * not hold the last one. That is computed in any case, for its row gives the next. Requests for
- * scores and logits need every row. */
+ * not hold the last one. That is computed in any case, for its row gives the next. */
 static const struct prefix_name *choice_next_name(const struct scheduler *s, struct choice *c)
 {
     int next = c->n_blocks_named + 1;
-    if (c->request->kind != REQUEST_GENERATE || next * KV_BLOCK_TOKENS > c->n_tokens - 1)
+    if (next * KV_BLOCK_TOKENS > c->n_tokens - 1)
         return NULL;
     if (c->n_blocks_next != next) {
         if (next == 1)
@@ -202,7 +208,8 @@ static void scheduler_adopt(struct scheduler *s, struct choice *c)
 {
     const struct prefix_name *name;
     uint32_t id;
-    while ((name = choice_next_name(s, c)) && kv_blocks_find(&s->blocks, name, &id)) {
+    while (choice_can_adopt(c) && (name = choice_next_name(s, c)) &&
+           kv_blocks_find(&s->blocks, name, &id)) {
         int at = c->n_blocks_named++;
         kv_blocks_release(&s->blocks, c->blocks + at, c->n_blocks - at, choice_is_kept(s, c));
         c->blocks[at] = id;
@@ -218,7 +225,7 @@ static void scheduler_adopt(struct scheduler *s, struct choice *c)
 /* Somebody older computes the very block: who waits for it has it for nothing. */
 static bool scheduler_is_computed_by_another(const struct scheduler *s, struct choice *c)
 {
-    const struct prefix_name *name = choice_next_name(s, c);
+    const struct prefix_name *name = choice_can_adopt(c) ? choice_next_name(s, c) : NULL;
     for (int i = 0; name && i < s->spec.n_slots; i++) {
         struct choice *other = s->slots[i];
         const struct prefix_name *same =
@@ -232,8 +239,6 @@ static bool scheduler_is_computed_by_another(const struct scheduler *s, struct c
 /* Blocks that are full now: whoever has the same tokens finds them. */
 static void scheduler_name_blocks(struct scheduler *s, struct choice *c)
 {
-    if (c->request->kind != REQUEST_GENERATE)
-        return;
     if (c->n_blocks_named == 0)
         choice_prefix(s, c, 0, &c->prefix);
     while ((c->n_blocks_named + 1) * KV_BLOCK_TOKENS <= c->n_computed) {

@@ -123,6 +123,7 @@ static int step_builder_add_outputs(struct step_builder *b, struct choice *c, ui
             b->n_logit_rows++;
         } else if (o->kind == BATCH_SCORE) {
             o->target = c->tokens[position + 1];
+            o->sampling.top_logprobs = r->sampling.top_logprobs;
         } else {
             o->sampling = r->sampling;
             o->sampling.choice = (uint32_t)c->index;
@@ -144,7 +145,7 @@ static size_t step_builder_bytes(const struct step_builder *b, const struct choi
     size_t blocks = (size_t)((c->n_blocks > end ? c->n_blocks : end) - c->n_blocks_told);
     size_t bytes = 48 + 5 * (size_t)count + 5 * blocks;
     bool is_sampled = c->request->kind == REQUEST_GENERATE;
-    bytes += (is_sampled ? 1 : (size_t)count) * 48;
+    bytes += (is_sampled ? 1 : (size_t)count) * 64;
     if (!is_sampled || c->n_computed + count < c->n_tokens)
         return bytes;
     /* Tokens take 3 bytes: no vocabulary has 2^21. */

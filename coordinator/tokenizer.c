@@ -25,7 +25,7 @@ struct tokenizer {
     struct bpe *bpe;
     struct bpe_split *split;
     struct bpe_special special;
-    uint32_t end_ids[3];
+    uint32_t end_ids[6];
     size_t n_end_ids;
 };
 
@@ -208,6 +208,9 @@ static int collect_specials(struct tokenizer *t, struct err *err)
     return 0;
 }
 
+/* What a model that fills in a text writes when the part is done, or the file. */
+static const char *const fill_ends[] = {"<|fim_pad|>", "<|file_sep|>", "<|repo_name|>"};
+
 static void add_end_id(struct tokenizer *t, int64_t id)
 {
     for (size_t i = 0; i < t->n_end_ids; i++)
@@ -254,6 +257,8 @@ int tokenizer_new(struct tokenizer **ret_tokenizer, const struct tokenizer_sourc
         add_end_id(t, source->end_of_text);
         add_end_id(t, tokenizer_find(t, "<|im_end|>"));
         add_end_id(t, tokenizer_find(t, "<|endoftext|>"));
+        for (size_t i = 0; i < sizeof fill_ends / sizeof fill_ends[0]; i++)
+            add_end_id(t, tokenizer_find(t, fill_ends[i]));
         *ret_tokenizer = t;
         t = NULL;
     }

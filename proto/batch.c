@@ -131,6 +131,9 @@ static int batch_check_output(const struct batch_output *o, const struct batch_l
     case BATCH_LOGITS:
         return 0;
     case BATCH_SCORE:
+        if (o->sampling.top_logprobs > BATCH_TOP_LOGPROBS)
+            return err_set(err, ERR_INPUT, "%u top log-probabilities, at most %d are possible",
+                           o->sampling.top_logprobs, BATCH_TOP_LOGPROBS);
         if (o->target < l->vocabulary)
             return 0;
         return err_set(err, ERR_INPUT, "target %u is not in the vocabulary of %u", o->target,

@@ -61,7 +61,7 @@ struct batch_output {
     enum batch_output_kind kind;
     uint64_t position;              /* of the token to be chosen */
     uint32_t target;                /* BATCH_SCORE */
-    struct batch_sampling sampling; /* BATCH_SAMPLE */
+    struct batch_sampling sampling; /* BATCH_SAMPLE; BATCH_SCORE: top_logprobs alone */
 };
 
 struct batch {

@@ -98,7 +98,7 @@ static void step_fill_outputs(struct step_draft *d, const struct batch *b)
         to->kind = (Paceline__OutputKind)from->kind;
         to->target = from->target;
         to->position = from->position;
-        if (from->kind == BATCH_SAMPLE) {
+        if (from->kind == BATCH_SAMPLE || from->sampling.top_logprobs) {
             step_fill_sampling(&d->samplings[i], &from->sampling, d->bias + bias,
                                d->bias_list + bias, d->counts + counts, d->count_list + counts);
             to->sampling = &d->samplings[i];

@@ -483,6 +483,7 @@ void sampler_score(struct sampler *s, const struct batch_output *o, const float 
     }
     raw_log_sum(s, logits, &raw);
     ret_result->logprob = raw_logprob(&raw, logits[o->target]);
+    top_logprobs(s, logits, &raw, o->sampling.top_logprobs, ret_result);
 }
 
 int sampler_kept(const struct sampler *s)

@@ -25,7 +25,7 @@ void sampler_free(struct sampler *s); /* NULL is fine */
  * NaN, or when no finite largest one is left to choose. */
 void sampler_choose(struct sampler *s, const struct batch_output *o, const float *logits,
                     struct batch_result *ret_result);
-/* BATCH_SCORE: log-probability of o->target, from the raw logits. */
+/* BATCH_SCORE: log-probability of o->target, and of the likeliest tokens, from the raw logits. */
 void sampler_score(struct sampler *s, const struct batch_output *o, const float *logits,
                    struct batch_result *ret_result);
 

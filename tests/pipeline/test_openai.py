@@ -216,6 +216,42 @@ def test_completion_logprobs(client):
     assert logprobs.text_offset == sorted(logprobs.text_offset)
 
 
+def test_echo_with_logprobs(client, pair):
+    """As evaluations ask: the prompt's own log-probabilities, to the last digit of /v1/probe's."""
+    prompt = "Once upon a time there was a princess who had a golden ball. " * 6
+    answer = complete(client, prompt=prompt, echo=True, logprobs=2, max_tokens=3)
+    logprobs = answer.choices[0].logprobs
+    ids = pair.post("/tokenize", {"content": prompt})[1]["tokens"]
+    scores = pair.post("/v1/probe", {"tokens": ids})[1]["logprobs"]
+    assert len(ids) > 128 and len(logprobs.tokens) == len(ids) + 3
+    assert logprobs.token_logprobs[0] is None and logprobs.top_logprobs[0] is None
+    assert logprobs.token_logprobs[1:len(ids)] == scores
+    assert "".join(logprobs.tokens[:len(ids)]) == prompt
+    assert logprobs.text_offset[len(ids)] == len(prompt)
+    for token, logprob, top in zip(logprobs.tokens[1:], logprobs.token_logprobs[1:],
+                                   logprobs.top_logprobs[1:]):
+        assert top[token] == logprob and max(top.values()) >= logprob and 2 <= len(top) <= 3
+    assert complete(client, prompt=prompt, max_tokens=3).choices[0].text == \
+        answer.choices[0].text[len(prompt):]
+    streamed = [c.choices[0] for c in complete(client, prompt=prompt, echo=True, logprobs=2,
+                                               max_tokens=3, stream=True)]
+    assert "".join(c.text for c in streamed) == answer.choices[0].text
+    assert sum((c.logprobs.token_logprobs for c in streamed if c.logprobs), []) == \
+        logprobs.token_logprobs
+    one = complete(client, prompt=[7], echo=True, logprobs=1, max_tokens=1).choices[0].logprobs
+    assert len(one.tokens) == 2 and one.token_logprobs[0] is None
+
+
+def test_suffix(client, pair):
+    def find(text):
+        return pair.post("/tokenize", {"content": text})[1]["tokens"]
+    prompt = find("<|fim_prefix|>def f(<|fim_suffix|>):<|fim_middle|>")
+    assert len(prompt) > 6
+    filled = complete(client, prompt="def f(", suffix="):")
+    assert filled.choices[0].text == complete(client, prompt=prompt).choices[0].text
+    assert filled.usage.prompt_tokens == len(prompt)
+
+
 def test_lists_of_prompts_and_token_ids(client, pair):
     both = complete(client, prompt=["Once upon", "The end"])
     assert [c.index for c in both.choices] == [0, 1]

@@ -246,10 +246,20 @@ static void fake_step_logits(struct coordinator *c, struct request *r)
 
 static void fake_step_scores(struct coordinator *c, struct request *r)
 {
-    r->scores[r->n_scored] = -(float)(r->n_scored + 1) / 10;
-    r->n_scored++;
-    if (r->n_scored == r->n_prompt - 1)
+    struct choice *choice = &r->choices[0];
+    if (r->n_scored < r->n_prompt - 1) {
+        struct batch_result result = {.kind = BATCH_SCORE,
+                                      .token = r->prompt[r->n_scored + 1],
+                                      .logprob = -(float)(r->n_scored + 1) / 10,
+                                      .n_top = r->sampling.top_logprobs};
+        for (uint32_t i = 0; i < result.n_top; i++)
+            result.top[i] = (struct batch_token_logprob){.token = 70 + i, .logprob = -1};
+        request_accept_score(r, choice, &result);
+    }
+    if (r->n_scored == r->n_prompt - 1) {
+        choice->finish = FINISH_LENGTH;
         fake_settle(c, r);
+    }
 }
 
 void fake_coordinator_step(struct coordinator *c)

@@ -133,8 +133,8 @@ static const struct bad bad[] = {
     {TEXT, "{\"prompt\":[[1],[999999]]}", 400, "prompt", "999999"},
     {TEXT, "{" ONCE ",\"logprobs\":21}", 400, "logprobs", "from 0 to 20"},
     {TEXT, "{" ONCE ",\"logprobs\":true}", 400, "logprobs", "a boolean"},
-    {TEXT, "{" ONCE ",\"echo\":true,\"logprobs\":1}", 400, "echo", "/v1/probe"},
-    {TEXT, "{" ONCE ",\"suffix\":\"x\"}", 400, "suffix", "not supported"},
+    {TEXT, "{" ONCE ",\"echo\":true,\"suffix\":\"x\"}", 400, "echo", "'suffix'"},
+    {TEXT, "{" ONCE ",\"suffix\":7}", 400, "suffix", "an integer"},
     {TEXT, "{" ONCE ",\"best_of\":3}", 400, "best_of", "'n'"},
     {TEXT, "{\"n\":16,\"prompt\":[\"1\",\"2\",\"3\",\"4\",\"5\"]}", 400, "prompt", "at most 4"},
 

@@ -1,4 +1,5 @@
 /* Answers of the model: whole and streamed, one choice and several, with all that can be asked. */
+#include "coordinator/tokenizer.h"
 #include "tests/support/http_events.h"
 #include "tests/support/http_fixture.h"
 
@@ -8,6 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -170,6 +172,100 @@ static void test_logprobs(void **state)
     http_answer_clear(&a);
 }
 
+static void check_echoed(const json_t *logprobs)
+{
+    static const double expected[] = {0, -0.1, -0.2, -0.125, -0.25};
+    assert_int_equal(json_array_size(http_fixture_at(logprobs, "tokens")), 5);
+    assert_string_equal(http_fixture_string(logprobs, "tokens.1"), "b");
+    assert_string_equal(http_fixture_string(logprobs, "tokens.4"), "f");
+    assert_true(json_is_null(http_fixture_at(logprobs, "token_logprobs.0")));
+    assert_true(json_is_null(http_fixture_at(logprobs, "top_logprobs.0")));
+    assert_int_equal(json_object_size(http_fixture_at(logprobs, "top_logprobs.1")), 3);
+    for (size_t i = 1; i < 5; i++) {
+        double got =
+            json_real_value(json_array_get(http_fixture_at(logprobs, "token_logprobs"), i));
+        assert_true(got > expected[i] - 1e-6 && got < expected[i] + 1e-6);
+    }
+    for (size_t i = 0; i < 5; i++)
+        assert_int_equal(
+            json_integer_value(json_array_get(http_fixture_at(logprobs, "text_offset"), i)), i);
+}
+
+static void test_echo_with_logprobs(void **state)
+{
+    static const char body[] = "\"prompt\":[64,65,66],\"echo\":true,\"logprobs\":2";
+    struct http_fixture *f = *state;
+    struct http_answer a;
+    struct buf ask;
+    const uint32_t tokens[] = {68, 69}; /* "e", "f" */
+    fake_coordinator_answer(f->coordinator, tokens, 2);
+    buf_init(&ask);
+    buf_printf(&ask, "{%s}", body);
+    http_fixture_ask(f, "POST", TEXT, buf_text(&ask), &a);
+    assert_string_equal(http_fixture_string(a.json, "choices.0.text"), "abcef");
+    check_echoed(http_fixture_at(a.json, "choices.0.logprobs"));
+    assert_int_equal(json_integer_value(http_fixture_at(a.json, "usage.prompt_tokens")), 3);
+    http_answer_clear(&a);
+    /* Two prompts of two choices each: every one has its prompt's. */
+    http_fixture_ask(f, "POST", TEXT,
+                     "{\"prompt\":[[64,65,66],[80]],\"echo\":true,\"logprobs\":2,\"n\":2}", &a);
+    check_echoed(http_fixture_at(a.json, "choices.1.logprobs"));
+    assert_string_equal(http_fixture_string(a.json, "choices.3.text"), "qef");
+    assert_string_equal(http_fixture_string(a.json, "choices.3.logprobs.tokens.0"), "q");
+    assert_int_equal(json_array_size(http_fixture_at(a.json, "choices.3.logprobs.tokens")), 3);
+    http_answer_clear(&a);
+    /* The same in a stream, put together. */
+    buf_reset(&ask);
+    buf_printf(&ask, "{%s,\"stream\":true}", body);
+    http_fixture_ask(f, "POST", TEXT, buf_text(&ask), &a);
+    struct http_events e = http_events_read(&a);
+    json_t *whole = json_pack("{s:[], s:[], s:[], s:[]}", "tokens", "token_logprobs",
+                              "top_logprobs", "text_offset"),
+           *part;
+    const char *key;
+    for (int i = 0; i < e.n; i++)
+        json_object_foreach((json_t *)http_fixture_at(e.list[i], "choices.0.logprobs"), key, part)
+            json_array_extend(json_object_get(whole, key), part);
+    check_echoed(whole);
+    json_decref(whole);
+    http_events_free(&e);
+    http_answer_clear(&a);
+    buf_clear(&ask);
+}
+
+/* A text to be filled in. */
+static void test_suffix(void **state)
+{
+    struct http_fixture *f = *state;
+    const struct tokenizer *t = coordinator_tokenizer(f->coordinator);
+    struct http_answer a;
+    http_fixture_say(f, "mid");
+    http_fixture_ask(f, "POST", TEXT, "{\"prompt\":\"a\",\"suffix\":\"c\"}", &a);
+    assert_string_equal(http_fixture_string(a.json, "choices.0.text"), "mid");
+    assert_int_equal(json_integer_value(http_fixture_at(a.json, "usage.prompt_tokens")), 5);
+    http_answer_clear(&a);
+    int fd = http_fixture_connect(f); /* the newest request is looked at while it is there */
+    fake_coordinator_hold(f->coordinator, true);
+    http_fixture_request(fd, "POST", TEXT, NULL, "{\"prompt\":[7,8],\"suffix\":\"c\"}");
+    while (fake_coordinator_open(f->coordinator) == 0)
+        http_fixture_turn(f);
+    const struct request *r = fake_coordinator_last(f->coordinator);
+    const uint32_t expected[] = {(uint32_t)tokenizer_find(t, "<|fim_prefix|>"),
+                                 7,
+                                 8,
+                                 (uint32_t)tokenizer_find(t, "<|fim_suffix|>"),
+                                 66,
+                                 (uint32_t)tokenizer_find(t, "<|fim_middle|>")};
+    assert_int_equal(r->n_prompt, 6);
+    assert_memory_equal(r->prompt, expected, sizeof expected);
+    fake_coordinator_hold(f->coordinator, false);
+    a = (struct http_answer){0};
+    http_fixture_receive(f, fd, &a);
+    http_answer_clear(&a);
+    close(fd);
+    http_fixture_turn(f);
+}
+
 /* ---- streams ---- */
 
 static void test_chat_stream(void **state)
@@ -300,6 +396,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_stop_and_choices, open_fixture, close_fixture),
         cmocka_unit_test_setup_teardown(test_several_prompts, open_fixture, close_fixture),
         cmocka_unit_test_setup_teardown(test_logprobs, open_fixture, close_fixture),
+        cmocka_unit_test_setup_teardown(test_echo_with_logprobs, open_fixture, close_fixture),
+        cmocka_unit_test_setup_teardown(test_suffix, open_fixture, close_fixture),
         cmocka_unit_test_setup_teardown(test_chat_stream, open_fixture, close_fixture),
         cmocka_unit_test_setup_teardown(test_stream_of_choices, open_fixture, close_fixture),
         cmocka_unit_test_setup_teardown(test_stream_of_logprobs, open_fixture, close_fixture),

@@ -165,6 +165,7 @@ static void test_outputs(void **state)
     SPOILED("kind", s.outputs[1].kind = (enum batch_output_kind)3);
     SPOILED("kind", s.outputs[1].kind = (enum batch_output_kind) - 1);
     SPOILED("target", s.outputs[1].target = 100);
+    SPOILED("top log-probabilities", s.outputs[1].sampling.top_logprobs = 21);
 }
 
 static void test_sampling(void **state)

@@ -179,6 +179,8 @@ static void test_logprobs(void **state)
         r.o.target = 3;
         sampler_score(f->s, &r.o, logits, &score);
         assert_true(score.logprob == result.logprob);
+        assert_int_equal(score.n_top, 5);
+        assert_memory_equal(score.top, result.top, 5 * sizeof *score.top);
         size_t i;
         json_t *pair;
         json_array_foreach(json_object_get(item, "top5"), i, pair)

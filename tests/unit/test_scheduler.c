@@ -19,8 +19,12 @@ static struct request *request_random(struct world *w)
     enum request_kind kind = kinds[world_any(w, 5)];
     int context = w->scheduler.spec.context;
     int n_prompt = 1 + (int)world_any(w, world_any(w, 3) ? 40 : (uint32_t)context - 1);
-    if (kind != REQUEST_GENERATE)
-        return world_request(kind, n_prompt + 1, 0, 1, world_any(w, 1000));
+    if (kind != REQUEST_GENERATE) {
+        struct request *r =
+            world_request(kind, n_prompt + 1, 0, 1, world_any(w, world_any(w, 2) ? 3 : 1000));
+        r->cache_prompt = kind == REQUEST_SCORE && world_any(w, 2);
+        return r;
+    }
     int most = context - n_prompt < 20 ? context - n_prompt : 20;
     struct request *r =
         world_request(kind, n_prompt, 1 + (int)world_any(w, (uint32_t)most),
@@ -304,6 +308,24 @@ static void those_who_come_together_share_the_work(void **state)
     world_close(&w);
 }
 
+/* A prompt that is scored and continued is computed once, but for its last block. */
+static void what_is_scored_is_there_to_be_continued(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w, 1, 2, world_spec(4, 1024, 512, 32, 8, 0));
+    for (int i = 0; i < 2; i++) { /* the second time every row is scored again */
+        struct request *score = world_request(REQUEST_SCORE, 600, 0, 1, 1);
+        score->cache_prompt = true;
+        w.stage.n_rows = 0;
+        world_add(&w, score);
+        world_add(&w, world_request_cached(600, 3, 1, 1));
+        world_finish(&w);
+        assert_int_equal(w.stage.n_rows, 600 + (600 - 576) + 2);
+    }
+    world_close(&w);
+}
+
 static void choices_share_their_prompt(void **state)
 {
     (void)state;
@@ -472,6 +494,7 @@ int main(void)
         cmocka_unit_test(equal_beginnings_are_computed_once),
         cmocka_unit_test(the_next_turn_pays_for_its_new_tokens),
         cmocka_unit_test(those_who_come_together_share_the_work),
+        cmocka_unit_test(what_is_scored_is_there_to_be_continued),
         cmocka_unit_test(choices_share_their_prompt),
         cmocka_unit_test(the_youngest_gives_way_when_blocks_run_out),
         cmocka_unit_test(a_new_plan_finds_nothing_in_the_cache),

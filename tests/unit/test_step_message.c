@@ -40,6 +40,7 @@ static struct batch example(struct batch_output outputs[2])
                                                     .logprobs = true,
                                                     .top_logprobs = 5}};
     outputs[1] = (struct batch_output){.row = 4, .sequence = 3, .kind = BATCH_SCORE, .target = 77};
+    outputs[1].sampling.top_logprobs = 3;
     return (struct batch){1, 9, 1ull << 40, 5, tokens, 2, sequences, 2, outputs};
 }
 

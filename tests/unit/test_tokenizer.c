@@ -303,9 +303,10 @@ static void test_specials(void **state)
     assert_string_equal(tokenizer_piece(t, 151645, &length), "<|im_end|>");
     assert_int_equal(length, 10);
     assert_string_equal(tokenizer_piece(t, 151665, &length), "");
-    assert_int_equal(tokenizer_end_ids(t, &ends), 2);
+    assert_int_equal(tokenizer_end_ids(t, &ends), 5);
     assert_int_equal(ends[0], 151645);
     assert_int_equal(ends[1], 151643);
+    assert_int_equal(ends[2], tokenizer_find(t, "<|fim_pad|>"));
 }
 
 /* ---- vocabularies made for the purpose ---- */
