@@ -264,7 +264,7 @@ static bool shipping_may_have(const struct worker_entry *peer, const struct work
     if ((peer->stage >= 0 && peer->first_layer < end && first < peer->end_layer) ||
         (peer->next_stage >= 0 && peer->next_first_layer < end && first < peer->next_end_layer))
         return true;
-    for (size_t i = 0; i < load->n_digests; i++)
+    for (size_t i = 0; peer->n_have && i < load->n_digests; i++)
         if (bsearch(load->digests[i]->sha256.data, peer->have, peer->n_have, DIGEST_BYTES,
                     compare_have))
             return true;
