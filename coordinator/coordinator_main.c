@@ -144,7 +144,7 @@ int main(int argc, char **argv)
     int rc = coordinator_settings_read(&p.settings, argc, argv, &outcome, &err);
     if (rc == 0 && outcome == CONF_RUN) {
         log_setup("paceline-coordinator", p.settings.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
-                  p.settings.log_json);
+                  p.settings.log_format_choice == 1);
         rc = program_open(&p, &err);
         if (rc == 0)
             rc = program_loop(&p, &err);

@@ -11,6 +11,7 @@
 #define FIELD(name) offsetof(struct coordinator_settings, name)
 
 static const char *const kv_choices[] = {"f16", "f32", "q8_0", NULL};
+static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const switch_choices[] = {"on", "off", NULL};
 enum { ENCRYPTION_AUTO, ENCRYPTION_ON, ENCRYPTION_OFF };
 static const char *const encryption_choices[] = {"auto", "on", "off", NULL};
@@ -231,10 +232,13 @@ static const struct conf_option coordinator_options[] = {
      .type = CONF_FLAG,
      .offset = FIELD(verbose),
      .help = "log more, such as every step"},
-    {.name = "log-json",
-     .type = CONF_FLAG,
-     .offset = FIELD(log_json),
-     .help = "log one JSON object a line"},
+    {.name = "log-format",
+     .type = CONF_CHOICE,
+     .offset = FIELD(log_format_choice),
+     .value = "text|json",
+     .initial = "text",
+     .choices = log_formats,
+     .help = "form of the log: sentences, or one JSON object a line"},
 };
 
 const struct conf_program coordinator_program = {

@@ -28,7 +28,8 @@ struct coordinator_settings {
     char *cluster_name;
     int64_t beacon_port; /* UDP */
     bool beacon;
-    bool insecure, verbose, log_json, measure;
+    int log_format_choice; /* 0: text, 1: JSON */
+    bool insecure, verbose, measure;
 
     /* derived */
     bool is_encrypted; /* links of workers */

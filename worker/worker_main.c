@@ -73,7 +73,7 @@ int main(int argc, char **argv)
     int rc = worker_settings_read(&settings, argc, argv, &outcome, &err);
     if (rc == 0 && outcome == CONF_RUN) {
         log_setup("paceline-worker", settings.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
-                  settings.log_json);
+                  settings.log_format_choice == 1);
         bool is_parent = false;
         rc = worker_join(&settings, &err);
         if (rc == 0 && settings.numa)

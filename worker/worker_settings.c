@@ -12,6 +12,7 @@
 
 #define FIELD(name) offsetof(struct worker_settings, name)
 
+static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const worker_policies[] = {"always", "idle", NULL};
 
 static int worker_check_hours(const char *text, struct err *err)
@@ -224,10 +225,13 @@ static const struct conf_option worker_options[] = {
      .type = CONF_FLAG,
      .offset = FIELD(verbose),
      .help = "log more, such as the kernels in use"},
-    {.name = "log-json",
-     .type = CONF_FLAG,
-     .offset = FIELD(log_json),
-     .help = "log one JSON object a line"},
+    {.name = "log-format",
+     .type = CONF_CHOICE,
+     .offset = FIELD(log_format_choice),
+     .value = "text|json",
+     .initial = "text",
+     .choices = log_formats,
+     .help = "form of the log: sentences, or one JSON object a line"},
 };
 
 const struct conf_program worker_program = {

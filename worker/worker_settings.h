@@ -39,7 +39,7 @@ struct worker_settings {
     char *measure_quant; /* of a model that is named */
     bool insecure;
     bool verbose;
-    bool log_json;
+    int log_format_choice; /* 0: text, 1: JSON */
 
     /* derived */
     bool is_child; /* one of the workers that worker_numa() started */

@@ -1,0 +1,1 @@
+paceline_test(test_log base PkgConfig::JANSSON)
