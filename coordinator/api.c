@@ -5,6 +5,7 @@
 #include "coordinator/api_chat.h"
 #include "coordinator/api_completions.h"
 #include "coordinator/api_generation.h"
+#include "coordinator/api_metrics.h"
 #include "coordinator/api_probe.h"
 #include "coordinator/api_tokens.h"
 #include "coordinator/api_trace.h"
@@ -16,6 +17,8 @@
 static const struct api_route api_routes[] = {
     {"GET", "/health", .is_open = true, .begin = api_admin_health},
     {"GET", "/v1/health", .is_open = true, .begin = api_admin_health},
+    {"GET", "/ready", .is_open = true, .begin = api_admin_ready},
+    {"GET", "/metrics", .begin = api_metrics},
     {"GET", "/models", .begin = api_admin_models},
     {"GET", "/v1/models", .begin = api_admin_models},
     {"GET", "/v1/models/", .begin = api_admin_model},

@@ -33,6 +33,18 @@ void api_admin_health(struct api_call *c)
                               json_text_string(why, strlen(why)), "type", "unavailable_error"));
 }
 
+/* For who spreads requests: a word and a status, without the machines. */
+void api_admin_ready(struct api_call *c)
+{
+    struct coordinator_status s;
+    coordinator_status(c->api->coordinator, &s);
+    bool is_ready = s.ready && !c->api->is_draining;
+    if (!is_ready)
+        api_call_header(c, "Retry-After", "%d", c->api->is_draining ? 5 : 1);
+    api_call_answer(c, is_ready ? 200 : 503,
+                    json_pack("{s:s}", "status", is_ready ? "ready" : "not ready"));
+}
+
 static json_t *api_admin_model_json(const struct api_call *c)
 {
     const struct coordinator *owner = c->api->coordinator;
@@ -113,6 +125,10 @@ static json_t *api_admin_worker_json(const struct coordinator_worker_status *w)
     rc |= json_object_set_new(worker, "fetch_done", json_integer(w->fetch_done));
     rc |= json_object_set_new(worker, "fetch_total", json_integer(w->fetch_total));
     rc |= json_object_set_new(worker, "fetch_bytes_per_second", json_integer(w->fetch_rate));
+    rc |= json_object_set_new(worker, "memory_used", json_integer(w->memory_used));
+    rc |= json_object_set_new(worker, "sent_bytes", json_integer((json_int_t)w->sent_bytes));
+    rc |= json_object_set_new(worker, "temperature_celsius",
+                              w->has_temperature ? json_real(w->temperature_c) : json_null());
     rc |= json_object_set_new(worker, "clock_offset_us",
                               w->is_timed ? json_integer(w->clock_offset_us) : json_null());
     rc |= json_object_set_new(worker, "clock_uncertainty_us",

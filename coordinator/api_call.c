@@ -117,6 +117,11 @@ json_t *api_call_model_json(const struct api_call *c)
     return json_text_string(alias, strlen(alias));
 }
 
+int api_call_status(const struct api_call *c)
+{
+    return c->status ? c->status : 499;
+}
+
 size_t api_call_pending(const struct api_call *c)
 {
     return c->out.length - c->out_taken;

@@ -5,9 +5,11 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "coordinator/answer_counts.h"
 #include "coordinator/chat_template.h"
 #include "coordinator/coordinator.h"
 #include "coordinator/reply.h"
+#include "coordinator/trace_context.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -24,6 +26,7 @@ struct api {
     const int *key_tenants;       /* [n_keys] */
     size_t n_keys;
     bool is_draining;
+    struct answer_counts answers; /* since the start */
 };
 
 struct api_header {
@@ -42,6 +45,7 @@ struct api_call {
     const char *after;             /* ?after=… of the query, borrowed; NULL without it */
     const struct api_route *route; /* NULL: none fits */
     char request_id[129];
+    struct trace_context trace;
     int tenant;   /* whose key was given; 0 without keys */
     json_t *body; /* owned; NULL without one */
 
@@ -77,6 +81,8 @@ const char *api_call_error_code(const struct err *err);
 json_t *api_call_error_json(int status, const char *code, const struct err *err);
 /* The model's name, which may come from a file's and need not be UTF-8. */
 json_t *api_call_model_json(const struct api_call *c);
+/* Of the answer; 499: the client went away before there was one. */
+int api_call_status(const struct api_call *c);
 /* Bytes in out that wait to be sent. */
 size_t api_call_pending(const struct api_call *c);
 

@@ -58,6 +58,7 @@ int api_generation_add(struct api_call *c, struct request *r, struct err *err)
     snprintf(r->id, sizeof r->id, "%s", g->id);
     if (g->n_requests)
         snprintf(r->id, sizeof r->id, "%.36s-%zu", g->id, g->n_requests % 100);
+    snprintf(r->request_id, sizeof r->request_id, "%s", c->request_id);
     r->created_unix_s = g->created_unix_s;
     r->tenant = c->tenant;
     r->arrived_us = clock_now_us();

@@ -1,6 +1,7 @@
 #include "coordinator/coordinator_open.h"
 
 #include "coordinator/announcer.h"
+#include "coordinator/metrics.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -28,6 +29,7 @@ struct coordinator {
     struct scheduler scheduler;
     struct tokenizer *tokenizer;
     struct timeline *timeline;
+    struct metrics *metrics;
     int64_t last_time_kept_ms;
     bool is_draining;
 
@@ -130,6 +132,7 @@ static void coordinator_settle(struct coordinator *c, struct request *r)
     if (done && !r->is_done) {
         r->is_done = true;
         r->finished_us = clock_now_us();
+        metrics_request_done(c->metrics, r);
         coordinator_unlist(c, r);
     }
 }
@@ -273,11 +276,13 @@ static void coordinator_take_token(struct coordinator *c, struct choice *choice,
                                    const struct batch_result *row)
 {
     struct request *r = choice->request;
-    if (!r->first_token_us && r->cache_prompt && c->settings->prefix_cache) {
+    bool is_first = !r->first_token_us;
+    if (is_first && r->cache_prompt && c->settings->prefix_cache) {
         c->n_looked_up_tokens += (uint64_t)r->n_prompt;
         c->n_found_tokens += (uint64_t)r->n_cached;
     }
     request_accept_token(r, choice, row, c->tokenizer);
+    metrics_token(c->metrics, r, choice, is_first);
 }
 
 static void coordinator_take_result(void *context, const struct pipeline_result *result)
@@ -352,13 +357,25 @@ static void coordinator_tell_timeline(struct coordinator *c)
     timeline_set_stages(c->timeline, c->deployment.plan.epoch, stages, n);
 }
 
+static void coordinator_count_plan(struct coordinator *c)
+{
+    int n;
+    uint64_t epoch;
+    const struct timeline_stage *stages = timeline_stages(c->timeline, &n, &epoch);
+    metrics_plan(c->metrics, stages, n, c->scheduler.n_running);
+}
+
 static void coordinator_on_event(struct coordinator *c, enum deployment_event event)
 {
     if (event == DEPLOYMENT_BEGAN) {
         manifest_fingerprint(&c->deployment.manifest, &c->deployment.model, c->fingerprint);
         coordinator_tell_timeline(c);
+        coordinator_count_plan(c);
         scheduler_restart(&c->scheduler); /* running sequences are replayed from their tokens */
-    } else if (event == DEPLOYMENT_FAILED) {
+    } else if (event != DEPLOYMENT_NOTHING) {
+        c->metrics->n_plans_lost++;
+    }
+    if (event == DEPLOYMENT_FAILED) {
         coordinator_fail_all(c, &c->deployment.failure);
     }
     /* Nobody promises that workers will come: the running requests are not waited for. */
@@ -520,8 +537,11 @@ int coordinator_open(struct coordinator **ret_coordinator,
                            settings->is_encrypted ? &c->trust.own : NULL, err);
     if (rc == 0)
         rc = timeline_new(&c->timeline, err);
+    if (rc == 0)
+        rc = metrics_new(&c->metrics, err);
     if (rc == 0) {
         c->pipeline.timeline = c->timeline;
+        c->pipeline.metrics = c->metrics;
         rc = coordinator_open_model(c, err);
     }
     if (rc != 0) {
@@ -547,6 +567,7 @@ void coordinator_close(struct coordinator *c)
     trust_close(&c->trust);
     announcer_close(&c->announcer);
     timeline_free(c->timeline);
+    metrics_free(c->metrics);
     if (c->zmq)
         zmq_ctx_term(c->zmq);
     free(c->tenant_requests);
@@ -648,6 +669,10 @@ bool coordinator_worker_status(const struct coordinator *c, int index,
         .fetch_rate = w->fetch_rate,
         .steps = w->steps,
         .busy_us = w->busy_us,
+        .memory_used = w->memory_used,
+        .sent_bytes = w->sent_bytes,
+        .has_temperature = w->temperature_mk > 0,
+        .temperature_c = (double)w->temperature_mk / 1000 - 273.15,
         .cores = w->cores,
         .efficient_cores = w->efficient_cores,
         .numa_nodes = w->numa_nodes,
@@ -691,6 +716,11 @@ int coordinator_resume_worker(struct coordinator *c, const char *worker, struct 
 const struct timeline *coordinator_timeline(const struct coordinator *c)
 {
     return c->timeline;
+}
+
+const struct metrics *coordinator_metrics(const struct coordinator *c)
+{
+    return c->metrics;
 }
 
 const struct model_config *coordinator_model(const struct coordinator *c)

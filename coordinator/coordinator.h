@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 struct coordinator;
+struct metrics;
 
 /* ---- for the API (api_*.c) ---- */
 
@@ -45,7 +46,10 @@ struct coordinator_worker_status {
     int64_t memory_offered, memory_claimed;
     int64_t load_done, load_total;
     int64_t fetch_done, fetch_total, fetch_rate; /* over the network; bytes, and a second */
-    uint64_t steps, busy_us;
+    uint64_t steps, busy_us, sent_bytes;         /* of steps and results */
+    int64_t memory_used;                         /* anonymous, of its process; 0: not known */
+    bool has_temperature;
+    double temperature_c;
     bool is_timed;           /* the two below are known */
     int64_t clock_offset_us; /* its monotonic clock minus ours */
     int64_t clock_uncertainty_us;
@@ -82,6 +86,7 @@ bool coordinator_worker_status(const struct coordinator *c, int index,
 int coordinator_drain_worker(struct coordinator *c, const char *worker, struct err *err);
 int coordinator_resume_worker(struct coordinator *c, const char *worker, struct err *err);
 const struct timeline *coordinator_timeline(const struct coordinator *c); /* of all steps */
+const struct metrics *coordinator_metrics(const struct coordinator *c);
 const struct model_config *coordinator_model(const struct coordinator *c);
 const char *coordinator_model_alias(const struct coordinator *c); /* what /v1/models says */
 const struct tokenizer *coordinator_tokenizer(const struct coordinator *c);

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "coordinator/api.h"
+#include "coordinator/call_log.h"
 #include "coordinator/http_listen.h"
 
 #include <errno.h>
@@ -191,6 +192,7 @@ static struct http_exchange *http_exchange_new(struct http_connection *c, const 
     api_call_init(&x->call, &c->server->api, x->method, x->path);
     x->call.after = MHD_lookup_connection_value(c->mhd, MHD_GET_ARGUMENT_KIND, "after");
     http_server_name(x, http_server_header(c, "X-Request-Id"));
+    trace_context_read(&x->call.trace, http_server_header(c, "traceparent"));
     c->exchange = x;
     c->server->n_exchanges++;
     return x;
@@ -199,8 +201,9 @@ static struct http_exchange *http_exchange_new(struct http_connection *c, const 
 static void http_exchange_free(struct http_exchange *x)
 {
     const struct api_call *call = &x->call;
-    log_debug("%s %s %d %" PRId64 " ms %s", x->method, call->route ? call->route->path : "-",
-              call->status, clock_now_ms() - x->started_ms, call->request_id);
+    call_log_end(call, clock_now_ms() - x->started_ms);
+    answer_counts_add(&call->api->answers, call->route ? call->route->path : "",
+                      api_call_status(call));
     x->connection->server->n_exchanges--;
     x->connection->exchange = NULL;
     api_call_clear(&x->call);
@@ -276,6 +279,16 @@ static struct MHD_Response *http_server_response(struct http_exchange *x)
     return response;
 }
 
+/* To whoever called as a part of a larger trace: which part of it this was. */
+static void http_server_tell_trace(struct MHD_Response *response, const struct trace_context *t)
+{
+    char value[64];
+    if (!t->trace_id[0])
+        return;
+    snprintf(value, sizeof value, "00-%s-%s-%s", t->trace_id, t->span_id, t->flags);
+    MHD_add_response_header(response, "traceresponse", value);
+}
+
 static enum MHD_Result http_server_queue(struct http_exchange *x)
 {
     struct MHD_Response *response = http_server_response(x);
@@ -283,6 +296,7 @@ static enum MHD_Result http_server_queue(struct http_exchange *x)
         return MHD_NO;
     MHD_add_response_header(response, "Content-Type", x->call.content_type);
     MHD_add_response_header(response, "X-Request-Id", x->call.request_id);
+    http_server_tell_trace(response, &x->call.trace);
     for (size_t i = 0; i < x->call.n_headers; i++)
         MHD_add_response_header(response, x->call.headers[i].name, x->call.headers[i].value);
     x->connection->deadline_ms = INT64_MAX;

@@ -2,7 +2,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "coordinator/metrics.h"
 #include "coordinator/planner.h"
+#include "coordinator/step_log.h"
 #include "proto/step_message.h"
 #include "proto/wire.h"
 
@@ -115,6 +117,7 @@ int pipeline_send(struct pipeline *p, struct batch *b, struct pipeline_item *ite
     p->newest = s;
     p->n_in_flight++;
     p->n_decode_steps += n_decode_rows > 0;
+    step_log_sent(p->epoch, s);
     return 0;
 }
 
@@ -214,7 +217,14 @@ static void pipeline_record(struct pipeline *p, const struct pipeline_step *s,
                                  .answered_us = answered_us,
                                  .rows = {(uint32_t)(s->n_decode_rows + s->n_prefill_rows),
                                           (uint32_t)s->n_decode_rows, (uint32_t)s->n_items}};
-    timeline_add(p->timeline, &step, times, (int)n);
+    if (p->timeline)
+        timeline_add(p->timeline, &step, times, (int)n);
+    if (p->metrics)
+        metrics_step_done(p->metrics, &(struct metrics_step){.sent_us = s->sent_us,
+                                                             .answered_us = answered_us,
+                                                             .n_rows = (int)step.rows.rows,
+                                                             .times = times,
+                                                             .n_times = (int)n});
 }
 
 static void pipeline_on_result(struct pipeline *p, const Paceline__StepResult *result,
@@ -244,8 +254,7 @@ static void pipeline_on_result(struct pipeline *p, const Paceline__StepResult *r
     pipeline_learn_cost(p, s, result);
     pipeline_deliver(s, result, zmq_msg_data(frame), vocabulary, take, context);
     pipeline_log_times(s, result);
-    if (p->timeline)
-        pipeline_record(p, s, result, answered_us);
+    pipeline_record(p, s, result, answered_us);
     for (int i = 0; i < s->n_items; i++)
         if (s->items[i].choice)
             done(context, s->items[i].choice);

@@ -11,6 +11,8 @@
 
 #include <stdint.h>
 
+struct metrics;
+
 struct pipeline_item {     /* a sequence's share of a step */
     struct choice *choice; /* NULL once it was cancelled */
     uint32_t slot;
@@ -46,6 +48,7 @@ struct pipeline {
     int64_t longest_us;              /* that a step of this plan was under way */
     uint64_t n_results;              /* outputs that came back since the plan began */
     struct timeline *timeline;       /* gets the steps that came back; borrowed, or NULL */
+    struct metrics *metrics;         /* the same */
     bool is_broken; /* a step was lost on the way or came back wrong: only a new plan helps */
 };
 

@@ -67,6 +67,8 @@ struct choice {
     struct choice *wait_child, *wait_next, *wait_previous;
     bool is_waiting;
 
+    int64_t last_token_us; /* when the newest one came; 0: none has */
+
     /* detokenizer and stop strings */
     struct detokenizer detokenizer;
     struct stop_strings stops;
@@ -81,7 +83,8 @@ struct choice {
 };
 
 struct request {
-    char id[40]; /* "chatcmpl-…", made by the API */
+    char id[40];          /* "chatcmpl-…", made by the API */
+    char request_id[129]; /* the call's X-Request-Id, for the log */
     enum request_kind kind;
     int64_t created_unix_s;
 

@@ -5,6 +5,7 @@
 #include "base/version.h"
 #include "proto/wire.h"
 #include "worker/duty.h"
+#include "worker/temperature.h"
 #include "worker/worker_door.h"
 #include "worker/worker_finder.h"
 #include "worker/worker_join.h"
@@ -30,6 +31,7 @@
 #define TELL_EVERY_MS   200   /* while weights are fetched */
 #define LOG_EVERY_MS    5000  /* the same, for the log */
 #define HAVE_EVERY_MS   1000
+#define WARMTH_EVERY_MS 5000
 
 struct worker {
     struct worker_settings *settings;
@@ -57,6 +59,8 @@ struct worker {
     bool is_resting;   /* or has, and is no part of the cluster */
     int heartbeat_ms;
     int64_t last_heard_ms, last_hello_ms, last_beat_ms, last_reminder_ms;
+    int64_t last_warmth_ms;
+    uint32_t temperature_mk; /* then; 0: not known */
 
     struct worker_news packed; /* how far the newest load has come */
     struct content_progress told;
@@ -118,6 +122,17 @@ static int64_t worker_anonymous_bytes(void)
     return (int64_t)kib * 1024;
 }
 
+/* Sensors are slow to read, and slow to change. */
+static uint32_t worker_temperature(struct worker *w)
+{
+    int64_t now = clock_now_ms();
+    if (!w->last_warmth_ms || now - w->last_warmth_ms >= WARMTH_EVERY_MS) {
+        w->last_warmth_ms = now;
+        w->temperature_mk = temperature_read("/sys/class");
+    }
+    return w->temperature_mk;
+}
+
 /* answered: the coordinator's beat that is answered, which came at received_us; or NULL */
 static void worker_beat(struct worker *w, const Paceline__Heartbeat *answered, int64_t received_us)
 {
@@ -129,6 +144,8 @@ static void worker_beat(struct worker *w, const Paceline__Heartbeat *answered, i
     beat.steps = counters.steps;
     beat.busy_us = counters.busy_us;
     beat.memory_bytes = worker_anonymous_bytes();
+    beat.sent_bytes = counters.sent_bytes;
+    beat.temperature_mk = worker_temperature(w);
     if (answered) {
         beat.echo_us = answered->sent_us;
         beat.echo_received_us = (uint64_t)received_us;

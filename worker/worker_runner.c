@@ -35,7 +35,7 @@ struct worker_runner {
     int data_port;
     struct packs *packs;
     char commands_endpoint[64], news_endpoint[64];
-    atomic_uint_fast64_t steps, busy_us, epoch, stage;
+    atomic_uint_fast64_t steps, busy_us, sent_bytes, epoch, stage;
     atomic_int_fast64_t busy_since_us; /* of the step under way; 0: none */
     sem_t retired;
     atomic_bool measure_cancelled; /* somebody waits for the compute thread */
@@ -201,7 +201,11 @@ static int runner_send_on(struct worker_runner *r, struct step_message *m,
         zmq_msg_close(&envelope);
         return rc;
     }
-    return wire_send_data(r->now->data_out, &envelope, &frame, err);
+    size += zmq_msg_size(&envelope);
+    rc = wire_send_data(r->now->data_out, &envelope, &frame, err);
+    if (rc == 0)
+        atomic_fetch_add(&r->sent_bytes, size);
+    return rc;
 }
 
 static const float *runner_aligned(struct worker_runner *r, const void *bytes, size_t size)
@@ -216,6 +220,17 @@ static const float *runner_aligned(struct worker_runner *r, const void *bytes, s
 static uint32_t runner_microseconds(int64_t us)
 {
     return us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
+}
+
+/* The coordinator's log says whose step it was. */
+static void runner_log_step(const struct batch *b, const Paceline__StageTime *time)
+{
+    const struct log_field fields[] = {{"epoch", NULL, (int64_t)b->epoch},
+                                       {"step", NULL, (int64_t)b->step},
+                                       {"rows", NULL, b->n_rows},
+                                       {"compute_us", NULL, time->compute_us},
+                                       {"wait_us", NULL, time->wait_us}};
+    log_event(LOG_LEVEL_DEBUG, fields, sizeof fields / sizeof fields[0], "step computed");
 }
 
 static int runner_execute(struct worker_runner *r, struct step_message *m, zmq_msg_t *frame,
@@ -248,6 +263,7 @@ static int runner_execute(struct worker_runner *r, struct step_message *m, zmq_m
     time.compute_us = runner_microseconds(end_us - start_us);
     time.start_us = (uint64_t)start_us;
     time.wait_us = runner_microseconds(start_us - r->idle_since_us);
+    runner_log_step(&m->batch, &time);
     return runner_send_on(r, m, &out, &time, err);
 }
 
@@ -678,5 +694,6 @@ void worker_runner_counters(const struct worker_runner *r, struct worker_counter
     ret_counters->busy_us = atomic_load(&r->busy_us);
     if (since_us)
         ret_counters->busy_us += (uint64_t)(clock_now_us() - since_us);
+    ret_counters->sent_bytes = atomic_load(&r->sent_bytes);
     ret_counters->epoch = atomic_load(&r->epoch);
 }

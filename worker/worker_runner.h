@@ -51,7 +51,8 @@ struct worker_news {
 
 struct worker_counters {
     uint64_t steps, busy_us;
-    uint64_t epoch; /* of the newest stage that is ready; 0: none */
+    uint64_t sent_bytes; /* of steps and results */
+    uint64_t epoch;      /* of the newest stage that is ready; 0: none */
 };
 
 /* Listens on the data address, then starts the thread. */

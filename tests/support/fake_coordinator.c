@@ -1,6 +1,7 @@
 #include "tests/support/fake_coordinator.h"
 
 #include "base/clock.h"
+#include "coordinator/metrics.h"
 #include "coordinator/tokenizer.h"
 
 #include <assert.h>
@@ -15,6 +16,7 @@ struct coordinator {
     struct weight_file *weights;
     struct tokenizer *tokenizer;
     struct timeline *timeline; /* 300 steps of one stage */
+    struct metrics *metrics;
     struct model_config model;
     bool is_ready, is_held;
     int fail_after, n_cancelled;
@@ -50,7 +52,7 @@ struct coordinator *fake_coordinator_new(const struct fake_coordinator_spec *spe
     if (weight_file_open(&c->weights, spec->model_path, &err) != 0 ||
         tokenizer_from_file(&c->tokenizer, c->weights, &err) != 0 ||
         model_config_read(&c->model, c->weights, &err) != 0 ||
-        timeline_new(&c->timeline, &err) != 0) {
+        timeline_new(&c->timeline, &err) != 0 || metrics_new(&c->metrics, &err) != 0) {
         fprintf(stderr, "%s\n", err.text);
         abort();
     }
@@ -63,6 +65,7 @@ void fake_coordinator_free(struct coordinator *c)
     assert(c->n_open == 0 && !c->changed);
     tokenizer_free(c->tokenizer);
     timeline_free(c->timeline);
+    metrics_free(c->metrics);
     weight_file_close(c->weights);
     free(c);
 }
@@ -333,6 +336,11 @@ int coordinator_drain_worker(struct coordinator *c, const char *worker, struct e
 int coordinator_resume_worker(struct coordinator *c, const char *worker, struct err *err)
 {
     return coordinator_drain_worker(c, worker, err);
+}
+
+const struct metrics *coordinator_metrics(const struct coordinator *c)
+{
+    return c->metrics;
 }
 
 const struct timeline *coordinator_timeline(const struct coordinator *c)

@@ -7,6 +7,9 @@ list(APPEND api_sources ${CMAKE_SOURCE_DIR}/coordinator/access.c
      ${CMAKE_SOURCE_DIR}/coordinator/tool_schema.c
      ${CMAKE_SOURCE_DIR}/coordinator/choice_counts.c ${CMAKE_SOURCE_DIR}/coordinator/request.c
      ${CMAKE_SOURCE_DIR}/coordinator/timeline.c)
+foreach(name metrics histogram metrics_text process_usage answer_counts call_log trace_context)
+    list(APPEND api_sources ${CMAKE_SOURCE_DIR}/coordinator/${name}.c)
+endforeach()
 foreach(name fake_clock fake_coordinator http_fixture http_events)
     list(APPEND api_sources ${CMAKE_SOURCE_DIR}/tests/support/${name}.c)
 endforeach()

@@ -33,6 +33,59 @@ static void test_health(void **state)
     http_fixture_close(&f);
 }
 
+static void test_ready(void **state)
+{
+    static const char *const keys[] = {"secret"};
+    struct http_fixture f;
+    struct http_answer a;
+    http_fixture_open(&f, &(struct http_fixture_spec){.keys = keys, .n_keys = 1});
+    http_fixture_ask(&f, "GET", "/ready", NULL, &a); /* no key is asked for */
+    assert_int_equal(a.status, 200);
+    assert_string_equal(http_fixture_string(a.json, "status"), "ready");
+    http_answer_clear(&a);
+    http_server_drain(f.server);
+    http_fixture_ask(&f, "GET", "/ready", NULL, &a);
+    assert_int_equal(a.status, 503);
+    assert_true(http_answer_has_header(&a, "Retry-After: 5"));
+    http_answer_clear(&a);
+    http_fixture_close(&f);
+}
+
+static void check_metric(const struct http_answer *a, const char *line)
+{
+    char whole[256];
+    snprintf(whole, sizeof whole, "\n%s\n", line);
+    if (!strstr(buf_text(&a->body), whole))
+        fail_msg("%s is missing", line);
+}
+
+static void test_metrics(void **state)
+{
+    struct http_fixture f;
+    struct http_answer a;
+    http_fixture_open(&f, &(struct http_fixture_spec){.alias = "a \"name\""});
+    http_fixture_ask(&f, "GET", "/nothing", NULL, &a);
+    http_answer_clear(&a);
+    http_fixture_ask(&f, "POST", "/v1/completions", "{\"prompt\":1.5}", &a);
+    http_answer_clear(&a);
+    http_fixture_ask(&f, "GET", "/metrics", NULL, &a);
+    assert_int_equal(a.status, 200);
+    assert_true(
+        http_answer_has_header(&a, "Content-Type: text/plain; version=0.0.4; charset=utf-8"));
+    check_metric(&a, "vllm:num_requests_running{model_name=\"a \\\"name\\\"\",engine=\"0\"} 0");
+    check_metric(&a, "paceline_ready 1");
+    check_metric(&a, "paceline_worker_layers{worker=\"desk0\xef\xbf\xbd\"} 2");
+    check_metric(&a, "paceline_http_responses_total{status=\"404\"} 1");
+    check_metric(&a, "paceline_http_responses_total{path=\"/v1/completions\",status=\"400\"} 1");
+    http_answer_clear(&a);
+    fake_coordinator_set_ready(f.coordinator, false);
+    http_fixture_ask(&f, "GET", "/metrics", NULL, &a);
+    check_metric(&a, "paceline_ready 0");
+    check_metric(&a, "paceline_http_responses_total{path=\"/metrics\",status=\"200\"} 1");
+    http_answer_clear(&a);
+    http_fixture_close(&f);
+}
+
 static void test_models(void **state)
 {
     static const char *const known[] = {"/v1/models/tiny", "/v1/models/qwen2-tied-Q4_0.gguf",
@@ -178,6 +231,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_health),
+        cmocka_unit_test(test_ready),
+        cmocka_unit_test(test_metrics),
         cmocka_unit_test(test_models),
         cmocka_unit_test(test_beginnings_of_the_alias),
         cmocka_unit_test(test_cluster),

@@ -151,6 +151,33 @@ static void test_request_id(void **state)
     }
 }
 
+static void test_traceparent(void **state)
+{
+    struct http_fixture *f = *state;
+    static const char trace[] = "0af7651916cd43dd8448eb211c80319c";
+    for (int is_sound = 0; is_sound < 2; is_sound++) {
+        struct http_answer a = {0};
+        char more[200];
+        int fd = http_fixture_connect(f);
+        snprintf(more, sizeof more,
+                 "X-Request-Id: mine\r\ntraceparent: 00-%s-b7ad6b716920333%s-01\r\n", trace,
+                 is_sound ? "1" : "X");
+        http_fixture_request(fd, "POST", CHAT, more, HELLO);
+        http_fixture_receive(f, fd, &a);
+        const char *told = strcasestr(buf_text(&a.head), "\r\ntraceresponse: 00-");
+        assert_int_equal(told != NULL, is_sound);
+        if (told) {
+            told += strlen("\r\ntraceresponse: 00-");
+            assert_memory_equal(told, trace, 32);
+            assert_memory_not_equal(told + 33, "b7ad6b7169203331", 16); /* a span of our own */
+            assert_memory_equal(told + 49, "-01\r\n", 5);
+        }
+        assert_string_equal(fake_coordinator_last(f->coordinator)->request_id, "mine");
+        http_answer_clear(&a);
+        close(fd);
+    }
+}
+
 /* The request ends in the very turn in which the server can know of it. */
 static void vanish(struct http_fixture *f, const char *path, const char *body, int after_turns,
                    bool is_reset)
@@ -420,19 +447,13 @@ static void test_port_in_use(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_FIXTURE(test_keep_alive),
-        WITH_FIXTURE(test_pipelined),
-        WITH_FIXTURE(test_two_at_once),
-        WITH_FIXTURE(test_stream_is_prompt),
-        WITH_FIXTURE(test_request_id),
-        WITH_FIXTURE(test_vanished),
-        WITH_FIXTURE(test_body_limit),
-        WITH_FIXTURE(test_methods),
-        WITH_FIXTURE(test_ping),
-        WITH_FIXTURE(test_deadline),
-        WITH_FIXTURE(test_drain),
-        WITH_FIXTURE(test_close_while_busy),
-        cmocka_unit_test(test_slow_reader),
+        WITH_FIXTURE(test_keep_alive),       WITH_FIXTURE(test_pipelined),
+        WITH_FIXTURE(test_two_at_once),      WITH_FIXTURE(test_stream_is_prompt),
+        WITH_FIXTURE(test_request_id),       WITH_FIXTURE(test_traceparent),
+        WITH_FIXTURE(test_vanished),         WITH_FIXTURE(test_body_limit),
+        WITH_FIXTURE(test_methods),          WITH_FIXTURE(test_ping),
+        WITH_FIXTURE(test_deadline),         WITH_FIXTURE(test_drain),
+        WITH_FIXTURE(test_close_while_busy), cmocka_unit_test(test_slow_reader),
         WITH_FIXTURE(test_port_in_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

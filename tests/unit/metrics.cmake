@@ -1,0 +1,5 @@
+paceline_test(test_metrics schedule PkgConfig::JANSSON m)
+foreach(name metrics_text trace_context json_text)
+    target_sources(test_metrics PRIVATE ${CMAKE_SOURCE_DIR}/coordinator/${name}.c)
+endforeach()
+paceline_test(test_temperature stage)
