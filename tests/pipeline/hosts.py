@@ -1,0 +1,94 @@
+"""Other hosts: network namespaces on one bridge of this one, each by a veth of its own, whose rate
+may be limited. This host is .1, the others are .2, .3 … of the network's address."""
+
+import functools
+import os
+import shutil
+import subprocess
+
+
+@functools.cache
+def impossible():
+    """Why it cannot be done here, or None."""
+    if os.geteuid() != 0:
+        return "only root may make network namespaces"
+    if not shutil.which("ip") or not shutil.which("tc"):
+        return "there are no programs 'ip' and 'tc' (package iproute2)"
+    name = f"pltry{os.getpid()}"
+    for words in (["ip", "netns", "add", name],
+                  ["ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name],
+                  ["ip", "link", "del", name]):
+        done = subprocess.run(words, capture_output=True, text=True)
+        if done.returncode:
+            break
+    subprocess.run(["ip", "netns", "del", name], capture_output=True)
+    return f"no hosts of one's own here: {done.stderr.strip()}" if done.returncode else None
+
+
+def ip(*words):
+    subprocess.run(["ip", *map(str, words)], check=True)
+
+
+class Network:
+    """mbit: what each host's link carries in each direction, 10^6 bits a second; None: no limit."""
+
+    def __init__(self, hosts=1, mbit=None):
+        self.name, self.n_hosts = f"pl{os.getpid()}", hosts
+        self.net = f"10.213.{os.getpid() % 254}"
+        self.address = f"{self.net}.1"
+        try:
+            ip("link", "add", self.name, "type", "bridge")
+            ip("addr", "add", f"{self.address}/24", "dev", self.name)
+            ip("link", "set", self.name, "up")
+            for i in range(hosts):
+                self.add(i)
+            if mbit:
+                self.limit(mbit)
+        except BaseException:
+            self.close()
+            raise
+
+    def add(self, host):
+        space = self.space(host)
+        ip("netns", "add", space)
+        ip("link", "add", self.link(host), "type", "veth", "peer", "name", "eth0", "netns", space)
+        ip("link", "set", self.link(host), "master", self.name, "up")
+        for words in (("addr", "add", f"{self.address_of(host)}/24", "dev", "eth0"),
+                      ("link", "set", "eth0", "up"), ("link", "set", "lo", "up")):
+            ip("-n", space, *words)
+
+    def limit(self, mbit):
+        """A bucket of 5 ms, which is what a timer of a kernel without high resolution needs, and a
+        queue of 50 ms, as a switch has it."""
+        shape = ["root", "tbf", "rate", f"{mbit}mbit", "burst", str(max(int(mbit * 625), 16384)),
+                 "latency", "50ms"]
+        for host in range(self.n_hosts):
+            subprocess.run(["tc", "qdisc", "replace", "dev", self.link(host), *shape], check=True)
+            subprocess.run(["tc", "-n", self.space(host), "qdisc", "replace", "dev", "eth0", *shape],
+                           check=True)
+
+    def space(self, host):
+        return f"{self.name}h{host + 1}"
+
+    def link(self, host):
+        """The end of its veth on this side."""
+        return f"{self.name}v{host + 1}"
+
+    def address_of(self, host):
+        return f"{self.net}.{host + 2}"
+
+    def runner(self, host):
+        """What a command begins with that shall run there."""
+        return ["ip", "netns", "exec", self.space(host)]
+
+    def close(self):
+        for host in range(self.n_hosts):
+            subprocess.run(["ip", "netns", "del", self.space(host)], capture_output=True)
+            subprocess.run(["ip", "link", "del", self.link(host)], capture_output=True)
+        subprocess.run(["ip", "link", "del", self.name], capture_output=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.close()
