@@ -15,5 +15,7 @@ int cli_drain(int argc, char **argv);
 int cli_invite(int argc, char **argv);
 int cli_workers(int argc, char **argv);
 int cli_plan(int argc, char **argv);
+int cli_status(int argc, char **argv);
+int cli_top(int argc, char **argv);
 
 #endif

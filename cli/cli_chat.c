@@ -74,7 +74,10 @@ static const struct conf_program chat_program = {
     .synopsis = "[OPTION...] [PROMPT]",
     .summary = "Talks to a model in the terminal. With PROMPT, or when the standard input is not a "
                "terminal (its\ntext then follows PROMPT), prints one answer and ends.",
-    .epilogue = "In the conversation: /help, /system TEXT, /clear, /exit; Ctrl-C stops an answer.",
+    .epilogue =
+        "In the conversation: /help, /system TEXT, /clear, /retry, /exit; Ctrl-C stops an answer.\n"
+        "Example:\n"
+        "  git diff | paceline chat \"What does this change?\"",
     .file = VERB_CONFIG_FILE,
     .group = "chat",
     .groups = verb_groups,
@@ -95,7 +98,9 @@ static void chat_help(void)
 {
     puts("/system TEXT   set the system message and begin anew\n"
          "/clear         begin anew\n"
+         "/retry         another answer to the last message\n"
          "/exit          end (also Ctrl-D)\n"
+         "A line that ends in \\ goes on in the next one; so does all between two \"\"\".\n"
          "Ctrl-C stops an answer. All else is sent to the model.");
 }
 
@@ -124,9 +129,10 @@ static bool chat_command(struct conversation *talk, const char *line, bool *ret_
 /* One line and its answer. Only what ends the program is returned as a failure. */
 static int chat_turn(struct conversation *talk, const char *line, bool *ret_exit, struct err *err)
 {
-    if (chat_command(talk, line, ret_exit, err))
+    bool again = !strcmp(line, "/retry");
+    if (!again && chat_command(talk, line, ret_exit, err))
         return 0;
-    int rc = conversation_ask(talk, line, err);
+    int rc = again ? conversation_retry(talk, err) : conversation_ask(talk, line, err);
     putchar('\n');
     if (rc == ERR_CANCELLED) {
         stop_signal_forget();
@@ -136,6 +142,36 @@ static int chat_turn(struct conversation *talk, const char *line, bool *ret_exit
     if (rc < 0)
         fprintf(stderr, "paceline: %s\n", err->text);
     return 0;
+}
+
+/* One message, of one line or of several. *ret_text: malloc'd, NULL at the end of the input. false:
+ * there is no memory. */
+static bool chat_read(char **ret_text)
+{
+    struct buf text;
+    buf_init(&text);
+    char *line = readline("> ");
+    bool is_block = line && !strncmp(line, "\"\"\"", 3), goes_on = line != NULL;
+    while (line && goes_on && !stop_signal_is_raised()) {
+        const char *words = is_block && !text.length ? line + 3 : line;
+        size_t length = strlen(words);
+        bool ends = length >= 3 && !strcmp(words + length - 3, "\"\"\"");
+        goes_on = is_block ? !ends : length && words[length - 1] == '\\';
+        buf_append(&text, words, is_block && ends ? length - 3 : length - (!is_block && goes_on));
+        if (!goes_on)
+            break;
+        buf_putc(&text, '\n');
+        free(line);
+        line = readline("  ");
+    }
+    bool was_read = line != NULL || text.length > 0;
+    free(line);
+    buf_append(&text, "", 0);
+    bool ok = !buf_failed(&text);
+    *ret_text = ok && was_read ? text.data : NULL;
+    if (!*ret_text)
+        buf_clear(&text);
+    return ok;
 }
 
 static int chat_interactive(struct conversation *talk, struct err *err)
@@ -157,7 +193,9 @@ static int chat_interactive(struct conversation *talk, struct err *err)
     puts("/help lists commands; Ctrl-D ends.");
     bool done = false;
     while (rc == 0 && !done) {
-        char *line = readline("> ");
+        char *line = NULL;
+        if (!chat_read(&line))
+            rc = err_set(err, ERR_MEMORY, "no memory for a message");
         bool interrupted = stop_signal_is_raised();
         stop_signal_forget();
         if (stop_signal_is_raised() || (!line && !interrupted)) {

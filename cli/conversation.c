@@ -5,10 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct answer {
     struct buf text;
     char finish[24];
+    bool is_thinking; /* its last words were reasoning */
 };
 
 static int conversation_add(struct conversation *c, const char *role, const char *text,
@@ -69,14 +71,36 @@ static void answer_print(const char *text)
     fflush(stdout);
 }
 
+/* Reasoning is shown dim, to a person only: a pipe gets the answer alone. */
+static void answer_think(struct answer *a, const char *text)
+{
+    if (!isatty(STDOUT_FILENO))
+        return;
+    if (!a->is_thinking)
+        fputs("\033[2m", stdout);
+    a->is_thinking = true;
+    answer_print(text);
+}
+
+static void answer_end_thinking(struct answer *a)
+{
+    if (a->is_thinking)
+        fputs("\033[0m\n\n", stdout);
+    a->is_thinking = false;
+}
+
 static int answer_event(void *context, const json_t *event, struct err *err)
 {
     struct answer *a = context;
     const json_t *choice = json_array_get(json_object_get(event, "choices"), 0);
-    const char *text =
-        json_string_value(json_object_get(json_object_get(choice, "delta"), "content"));
+    const json_t *delta = json_object_get(choice, "delta");
+    const char *text = json_string_value(json_object_get(delta, "content"));
+    const char *thought = json_string_value(json_object_get(delta, "reasoning_content"));
     const char *finish = json_string_value(json_object_get(choice, "finish_reason"));
-    if (text) {
+    if (thought && *thought)
+        answer_think(a, thought);
+    if (text && *text) {
+        answer_end_thinking(a);
         buf_puts(&a->text, text);
         answer_print(text);
     }
@@ -108,6 +132,7 @@ int conversation_ask(struct conversation *c, const char *text, struct err *err)
     rc = request ? http_client_post_events(c->client, "/v1/chat/completions", request, answer_event,
                                            &a, err)
                  : err_set(err, ERR_MEMORY, "no memory for a request");
+    answer_end_thinking(&a);
     if ((rc == 0 || (rc == ERR_CANCELLED && a.text.length)) && !buf_failed(&a.text)) {
         struct err ignored;
         conversation_add(c, "assistant", buf_text(&a.text), rc == 0 ? err : &ignored);
@@ -121,5 +146,26 @@ int conversation_ask(struct conversation *c, const char *text, struct err *err)
     }
     json_decref(request);
     buf_clear(&a.text);
+    return rc;
+}
+
+int conversation_retry(struct conversation *c, struct err *err)
+{
+    char *text = NULL;
+    size_t n = json_array_size(c->messages);
+    while (n &&
+           strcmp(json_string_value(json_object_get(json_array_get(c->messages, n - 1), "role")),
+                  "user") != 0)
+        n--;
+    if (!n)
+        return err_set(err, ERR_INPUT, "there is nothing to answer again yet");
+    int rc = paths_format(
+        &text, err, "%s",
+        json_string_value(json_object_get(json_array_get(c->messages, n - 1), "content")));
+    while (rc == 0 && json_array_size(c->messages) >= n)
+        json_array_remove(c->messages, json_array_size(c->messages) - 1);
+    if (rc == 0)
+        rc = conversation_ask(c, text, err);
+    free(text);
     return rc;
 }

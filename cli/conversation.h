@@ -23,5 +23,7 @@ int conversation_set_system(struct conversation *c, const char *system, struct e
 /* Sends a message and prints the answer. What came of an answer that was stopped (ERR_CANCELLED)
  * stays in the conversation; a message that failed otherwise is taken back. */
 int conversation_ask(struct conversation *c, const char *text, struct err *err);
+/* Answers the last message again; the answer that it had is forgotten. ERR_INPUT: there is none. */
+int conversation_retry(struct conversation *c, struct err *err);
 
 #endif

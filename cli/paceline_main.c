@@ -19,6 +19,8 @@ static const struct verb verbs[] = {
      cli_logits},
     {"perplexity", "measure how well a model predicts a text", cli_perplexity},
     {"bench", "measure tokens per second", cli_bench},
+    {"status", "tell what a server serves and what its machines do", cli_status},
+    {"top", "watch machines and requests", cli_top},
     {"trace", "record which worker computes which step when", cli_trace},
     {"drain", "empty a worker without a lost request, so that it can be stopped", cli_drain},
     {"invite", "print a line that lets one more worker join", cli_invite},

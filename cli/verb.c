@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const verb_groups[] = {"up",         "fetch", "chat",  "tokenize", "logits",
-                                   "perplexity", "bench", "trace", "drain",    "invite",
-                                   "workers",    "plan",  NULL};
+const char *const verb_groups[] = {"up",         "fetch", "chat",   "tokenize", "logits",
+                                   "perplexity", "bench", "trace",  "drain",    "invite",
+                                   "workers",    "plan",  "status", "top",      NULL};
 
 int verb_fail(const struct err *err)
 {

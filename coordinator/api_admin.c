@@ -6,6 +6,7 @@
 #include "coordinator/api_params.h"
 #include "coordinator/json_body.h"
 #include "coordinator/json_text.h"
+#include "coordinator/metrics.h"
 #include "kernels/attention.h"
 
 #include <stdlib.h>
@@ -176,6 +177,7 @@ void api_admin_cluster(struct api_call *c)
     struct coordinator_status s;
     struct coordinator_worker_status w;
     coordinator_status(c->api->coordinator, &s);
+    const struct metrics *m = coordinator_metrics(c->api->coordinator);
     json_t *workers = json_array();
     int rc = workers ? 0 : -1;
     for (int i = 0; rc == 0 && i < s.n_workers; i++)
@@ -188,8 +190,7 @@ void api_admin_cluster(struct api_call *c)
     api_call_answer(
         c, 200,
         json_pack("{s:b, s:o, s:o, s:s, s:I, s:o, s:i, s:i, s:i, s:i, s:{s:I, s:I, s:I}, s:i, s:i, "
-                  "s:i, s:I, "
-                  "s:I, s:I, s:s, s:o, s:o}",
+                  "s:i, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:o}",
                   "ready", s.ready && !c->api->is_draining, "waiting_for",
                   s.ready ? json_null() : api_admin_words(s.waiting_for, sizeof s.waiting_for),
                   "model", api_call_model_json(c), "fingerprint",
@@ -201,9 +202,10 @@ void api_admin_cluster(struct api_call *c)
                   "kv_block_tokens", KV_BLOCK_TOKENS, "kv_blocks", s.kv_blocks, "kv_blocks_free",
                   s.kv_blocks_free, "preemptions", (json_int_t)s.n_preemptions,
                   "prefix_cache_query_tokens", (json_int_t)s.n_looked_up_tokens,
-                  "prefix_cache_hit_tokens", (json_int_t)s.n_found_tokens, "version",
-                  PACELINE_VERSION, "workers", workers, "tenants",
-                  api_admin_tenants_json(c->api->coordinator, s.n_tenants)));
+                  "prefix_cache_hit_tokens", (json_int_t)s.n_found_tokens, "prompt_tokens",
+                  (json_int_t)m->n_prompt_tokens, "generated_tokens",
+                  (json_int_t)m->n_generated_tokens, "version", PACELINE_VERSION, "workers",
+                  workers, "tenants", api_admin_tenants_json(c->api->coordinator, s.n_tenants)));
 }
 
 static void api_admin_command(struct api_call *c,
