@@ -89,7 +89,7 @@ def test_too_long_a_body_without_a_length(pair):
     ("/v1/completions", {"prompt": [-1]}), ("/v1/completions", {"prompt": [1.5]}),
     ("/v1/completions", {"prompt": ["a", 5]}), ("/v1/completions", {"prompt": [[]]}),
     ("/v1/completions", {"prompt": [[[1]]]}), ("/v1/completions", {"prompt": {"a": 1}}),
-    ("/v1/completions", {"prompt": ["a"] * 100}), ("/v1/completions", {**GOOD, "suffix": "x"}),
+    ("/v1/completions", {"prompt": ["a"] * 100}), ("/v1/completions", {**GOOD, "echo": True, "suffix": "x"}),
     ("/v1/completions", {**GOOD, "logprobs": 21}), ("/v1/completions", {**GOOD, "best_of": 2}),
     ("/v1/completions", {**GOOD, "seed": 0.5}), ("/v1/completions", {**GOOD, "top_k": 1e99}),
     ("/v1/completions", {**GOOD, "model": 5}), ("/v1/completions", {**GOOD, "stream": 1}),
