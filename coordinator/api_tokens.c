@@ -1,6 +1,7 @@
 #include "coordinator/api_tokens.h"
 
 #include "coordinator/api_messages.h"
+#include "coordinator/api_params.h"
 #include "coordinator/detokenizer.h"
 #include "coordinator/json_body.h"
 #include "coordinator/json_text.h"
@@ -47,7 +48,9 @@ void api_tokens_tokenize(struct api_call *c)
     bool with_pieces = false, with_specials = true;
     uint32_t *ids = NULL;
     struct err err = {0};
-    int rc = json_body_string(c->body, "prompt", &text, &length, &err);
+    int rc = api_params_check_model(c, &err);
+    if (rc == 0) /* vLLM's name, and then llama-server's */
+        rc = json_body_string(c->body, "prompt", &text, &length, &err);
     if (rc == 0)
         rc = json_body_string(c->body, "content", &text, &length, &err);
     if (rc == 0 && !text)
@@ -67,9 +70,10 @@ void api_tokens_tokenize(struct api_call *c)
         api_call_fail(c, &err);
         return;
     }
-    api_call_answer(c, 200,
-                    json_pack("{s:o, s:I}", "tokens", api_tokens_list(t, ids, n_ids, with_pieces),
-                              "count", (json_int_t)n_ids));
+    api_call_answer(
+        c, 200,
+        json_pack("{s:o, s:I, s:i}", "tokens", api_tokens_list(t, ids, n_ids, with_pieces), "count",
+                  (json_int_t)n_ids, "max_model_len", coordinator_context(c->api->coordinator)));
     free(ids);
 }
 
@@ -80,7 +84,9 @@ void api_tokens_detokenize(struct api_call *c)
     uint32_t *ids = NULL;
     size_t n_ids = 0;
     struct err err = {0};
-    int rc = json_body_array(c->body, "tokens", &tokens, &err);
+    int rc = api_params_check_model(c, &err);
+    if (rc == 0)
+        rc = json_body_array(c->body, "tokens", &tokens, &err);
     if (rc == 0 && !tokens)
         rc =
             err_set_param(&err, ERR_INPUT, "tokens", "'tokens' is missing: an array of token ids.");
@@ -100,7 +106,7 @@ void api_tokens_detokenize(struct api_call *c)
         detokenizer_push(&d, ids[i], &text);
     detokenizer_finish(&d, &text);
     json_t *content = buf_failed(&text) ? NULL : json_text_string(buf_text(&text), text.length);
-    api_call_answer(c, 200, json_pack("{s:o}", "content", content));
+    api_call_answer(c, 200, json_pack("{s:O?, s:o}", "prompt", content, "content", content));
     buf_clear(&text);
     free(ids);
 }
@@ -111,7 +117,9 @@ void api_tokens_apply_template(struct api_call *c)
     struct buf text;
     struct err err = {0};
     buf_init(&text);
-    int rc = api_tools_read(&tools, c, &err);
+    int rc = api_params_check_model(c, &err);
+    if (rc == 0)
+        rc = api_tools_read(&tools, c, &err);
     if (rc == 0)
         rc = api_messages_render(c, &tools, &text, &err);
     if (rc == 0)

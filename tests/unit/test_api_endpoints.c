@@ -195,6 +195,8 @@ static void test_tokens(void **state)
     http_fixture_ask(&f, "POST", "/tokenize", "{\"content\":\"e<|im_end|>\"}", &a);
     assert_int_equal(json_array_size(http_fixture_at(a.json, "tokens")), 2);
     assert_int_equal(json_integer_value(http_fixture_at(a.json, "tokens.0")), 68);
+    assert_int_equal(json_integer_value(http_fixture_at(a.json, "count")), 2);
+    assert_int_equal(json_integer_value(http_fixture_at(a.json, "max_model_len")), 128);
     http_answer_clear(&a);
     http_fixture_ask(&f, "POST", "/tokenize",
                      "{\"prompt\":\"e<|im_end|>\",\"parse_special\":false,\"with_pieces\":true}",
@@ -204,6 +206,7 @@ static void test_tokens(void **state)
     http_answer_clear(&a);
     http_fixture_ask(&f, "POST", "/detokenize", "{\"tokens\":[68,69,255]}", &a);
     assert_string_equal(http_fixture_string(a.json, "content"), "ef\xef\xbf\xbd");
+    assert_string_equal(http_fixture_string(a.json, "prompt"), "ef\xef\xbf\xbd");
     http_answer_clear(&a);
     http_fixture_close(&f);
 }
