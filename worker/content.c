@@ -6,6 +6,7 @@
 #include "worker/content_load.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,7 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define WAIT_MS 20
+#define WAIT_MS     20
+#define CHUNKS_KEPT 16
 
 _Static_assert(CONTENT_CHUNK_BYTES == MANIFEST_CHUNK_BYTES, "one size of chunks");
 _Static_assert(CONTENT_DIGEST_BYTES == DIGEST_BYTES, "one size of digests");
@@ -72,6 +74,17 @@ static void content_tell(const struct content *c, bool is_fault, const char *for
 static void content_on_fetch_words(void *context, const char *text)
 {
     content_tell(context, true, "fetching weights: %s", text);
+}
+
+void content_keep_memory(void)
+{
+    mallopt(M_MMAP_THRESHOLD, (int)(2 * MANIFEST_CHUNK_BYTES)); /* larger ones are mapped as ever */
+    mallopt(M_TRIM_THRESHOLD, (int)(CHUNKS_KEPT * MANIFEST_CHUNK_BYTES));
+}
+
+void content_give_memory_back(void)
+{
+    malloc_trim(0);
 }
 
 /* ---- giving to others ---- */

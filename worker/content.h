@@ -16,6 +16,12 @@
 
 struct content;
 
+/* For the process, once, before threads: memory of a few chunks that are done with is kept for the
+ * next ones, which would have to be faulted in anew each time. content_give_memory_back() ends it
+ * for the moment: when a load is over. */
+void content_keep_memory(void);
+void content_give_memory_back(void);
+
 struct content_spec {
     void *zmq;                    /* wire_context(), borrowed */
     const struct key_pair *own;   /* borrowed; NULL: plain links */

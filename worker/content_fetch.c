@@ -194,11 +194,19 @@ static int64_t fetch_unask(struct content_fetch *f, size_t tensor, size_t chunk,
     return -1;
 }
 
-static void source_learn(struct source *s, int64_t latency_ms)
+/* Where several give, none holds more of the window than its part: one that is slow, because many
+ * ask it, must not keep the others idle. */
+static int fetch_most_credit(const struct content_fetch *f)
+{
+    int part = CONTENT_FETCH_WINDOW / (f->n_sources ? f->n_sources : 1);
+    return part < FIRST_CREDIT ? FIRST_CREDIT : part > MOST_CREDIT ? MOST_CREDIT : part;
+}
+
+static void source_learn(struct source *s, int most_credit, int64_t latency_ms)
 {
     s->latency_ms += s->latency_ms > 0 ? ((double)latency_ms - s->latency_ms) / 4
                                        : (double)(latency_ms > 0 ? latency_ms : 1);
-    if (latency_ms < QUICK_MS && s->credit < MOST_CREDIT)
+    if (latency_ms < QUICK_MS && s->credit < most_credit)
         s->credit++;
     else if (latency_ms > SLOW_MS && s->credit > 1)
         s->credit--;
@@ -320,7 +328,7 @@ static void fetch_on_reply(struct content_fetch *f, int source, zmq_msg_t *envel
         if (r.status == CONTENT_HERE &&
             zmq_msg_size(frame) == manifest_chunk_bytes(f->spec.tensors[tensor].bytes, r.chunk)) {
             if (asked_ms >= 0)
-                source_learn(s, now - asked_ms);
+                source_learn(s, fetch_most_credit(f), now - asked_ms);
             moved = fetch_on_chunk(f, source, tensor, r.chunk, frame);
         } else if (r.status == CONTENT_HERE) {
             fetch_drop_source(f, source, "sent a chunk of another size");

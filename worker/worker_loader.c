@@ -143,6 +143,7 @@ static void *loader_main(void *argument)
             loader_tell(l, &(struct worker_news){.kind = WORKER_FAILED, .failure = err});
         assignment_let_stage_go(l->made);
         l->made = NULL;
+        content_give_memory_back();
         loader_tell(l, &(struct worker_news){.kind = WORKER_LOADED});
     }
     if (l->news)

@@ -1,5 +1,6 @@
 /* worker_main.c - paceline-worker: options, where threads run, exit code. */
 #include "base/log.h"
+#include "worker/content.h"
 #include "worker/placement.h"
 #include "worker/worker.h"
 #include "worker/worker_join.h"
@@ -70,6 +71,7 @@ int main(int argc, char **argv)
     struct worker_settings settings;
     struct err err = {0};
     enum conf_outcome outcome = CONF_RUN;
+    content_keep_memory();
     int rc = worker_settings_read(&settings, argc, argv, &outcome, &err);
     if (rc == 0 && outcome == CONF_RUN) {
         log_setup("paceline-worker", settings.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
