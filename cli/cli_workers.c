@@ -101,6 +101,21 @@ static const char *workers_word(const json_t *row, const char *field)
     return text ? text : "-";
 }
 
+/* The layers that it computes; in brackets those that it has packed in case it must. */
+static void workers_write_layers(const json_t *row, char to[32])
+{
+    const json_t *range = json_object_get(row, "layers");
+    const json_t *standby = json_object_get(row, "standby");
+    bool stands_by = json_is_true(json_object_get(standby, "ready"));
+    if (stands_by)
+        range = json_object_get(standby, "layers");
+    snprintf(to, 32, "-");
+    if (json_array_size(range) == 2)
+        snprintf(to, 32, stands_by ? "(%d-%d)" : "%d-%d",
+                 (int)json_integer_value(json_array_get(range, 0)),
+                 (int)json_integer_value(json_array_get(range, 1)) - 1);
+}
+
 static void workers_print(const json_t *rows)
 {
     size_t i;
@@ -112,12 +127,8 @@ static void workers_print(const json_t *rows)
     printf("%-24s %-9s %-9s %-21s %s\n", "NAME", "STATE", "LAYERS", "ENROLLED", "KEY");
     json_array_foreach(rows, i, row)
     {
-        char layers[32] = "-";
-        const json_t *range = json_object_get(row, "layers");
-        if (json_array_size(range) == 2)
-            snprintf(layers, sizeof layers, "%d-%d",
-                     (int)json_integer_value(json_array_get(range, 0)),
-                     (int)json_integer_value(json_array_get(range, 1)) - 1);
+        char layers[32];
+        workers_write_layers(row, layers);
         printf("%-24s %-9s %-9s %-21s %.8s\n", workers_word(row, "name"),
                workers_word(row, "state"), layers, workers_word(row, "enrolled"),
                workers_word(row, "key"));

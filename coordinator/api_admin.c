@@ -123,6 +123,11 @@ static json_t *api_admin_worker_json(const struct coordinator_worker_status *w)
                               w->next_stage >= 0
                                   ? json_pack("[i, i]", w->next_first_layer, w->next_end_layer)
                                   : json_null());
+    rc |= json_object_set_new(worker, "standby",
+                              w->standby_first >= 0
+                                  ? json_pack("{s:[i, i], s:b}", "layers", w->standby_first,
+                                              w->standby_end, "ready", w->standby_is_ready)
+                                  : json_null());
     rc |= json_object_set_new(worker, "fetch_done", json_integer(w->fetch_done));
     rc |= json_object_set_new(worker, "fetch_total", json_integer(w->fetch_total));
     rc |= json_object_set_new(worker, "fetch_bytes_per_second", json_integer(w->fetch_rate));

@@ -13,6 +13,7 @@
 static const char *const kv_choices[] = {"f16", "f32", "q8_0", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const switch_choices[] = {"on", "off", NULL};
+static const char *const standby_choices[] = {"auto", "off", NULL};
 enum { ENCRYPTION_AUTO, ENCRYPTION_ON, ENCRYPTION_OFF };
 static const char *const encryption_choices[] = {"auto", "on", "off", NULL};
 
@@ -162,6 +163,14 @@ static const struct conf_option coordinator_options[] = {
      .min = 1,
      .max = 86400,
      .help = "and has promised so for that long"},
+    {.name = "standby-preload",
+     .type = CONF_CHOICE,
+     .offset = FIELD(standby_choice),
+     .value = "auto|off",
+     .initial = "auto",
+     .choices = standby_choices,
+     .help = "workers without a stage pack layers beforehand, so that after a loss nothing has to "
+             "be loaded: the whole model where it fits, else a stage"},
     {.name = "api-key-file",
      .type = CONF_STRING,
      .offset = FIELD(api_key_file),
@@ -336,6 +345,7 @@ static int coordinator_settings_check(struct coordinator_settings *s, struct err
     }
     s->kv_type = (enum kv_type)s->kv_choice; /* kv_choices stand in its order */
     s->prefix_cache = s->prefix_cache_choice == 0;
+    s->preloads = s->standby_choice == 0;
     int rc = coordinator_find_model(s, err);
     if (rc == 0)
         coordinator_name_model(s);

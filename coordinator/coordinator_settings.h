@@ -23,7 +23,7 @@ struct coordinator_settings {
     int64_t request_timeout_s; /* 0: never */
     int64_t max_body_bytes, max_connections;
     int kv_choice, prefix_cache_choice, objective_choice; /* enum planner_objective */
-    int encryption_choice;
+    int encryption_choice, standby_choice;
     char *trust; /* folder of keys, or NULL */
     char *cluster_name;
     int64_t beacon_port; /* UDP */
@@ -38,7 +38,7 @@ struct coordinator_settings {
     int cuts[PLANNER_MAX_STAGES];
     int n_cuts;
     enum kv_type kv_type;
-    bool prefix_cache;
+    bool prefix_cache, preloads;
     /* The program fills these from the key file; borrowed. 0 tenants: one, called "default". */
     int n_tenants;
     const char *const *tenant_names; /* [n_tenants] */

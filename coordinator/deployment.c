@@ -151,6 +151,8 @@ static int deployment_start_loading(struct deployment *d, struct registry *r,
         w->end_layer = s->end_layer;
         w->load_done = w->load_total = w->memory_claimed = 0;
         w->fetch_done = w->fetch_total = w->fetch_rate = 0;
+        w->standby_epoch = 0; /* the stage takes what it needs of it */
+        w->standby_is_ready = false;
         w->beats_astray = 0;
     }
     int rc = deployment_send_loads(d, r, p, &d->plan, entries, false, err);
@@ -176,16 +178,22 @@ int deployment_candidates(const struct registry *r, bool with_draining,
 static int deployment_plan_anew(struct deployment *d, const struct registry *r,
                                 struct worker_entry **entries, int *ret_n, struct err *err)
 {
+    const struct deployment_plan before = d->plan;
+    struct deployment_plan best;
     int rc = ERR_MEMORY;
     *ret_n = deployment_candidates(r, false, entries);
     if (*ret_n > 0)
-        rc = deployment_make_plan(d, entries, *ret_n, &d->plan, err);
-    if (rc == 0)
-        return 0;
-    int n = deployment_candidates(r, true, entries);
-    if (n > *ret_n)
-        rc = deployment_make_plan(d, entries, n, &d->plan, err);
-    *ret_n = n;
+        rc = deployment_make_plan(d, entries, *ret_n, &best, err);
+    if (rc != 0) {
+        int n = deployment_candidates(r, true, entries);
+        if (n > *ret_n)
+            rc = deployment_make_plan(d, entries, n, &best, err);
+        *ret_n = n;
+    }
+    /* What can go on at once does; a better plan is made ready beside it. */
+    if (rc == 0 &&
+        (!d->served_once || !deployment_standby_plan(d, &before, entries, *ret_n, &best, &d->plan)))
+        d->plan = best;
     return rc;
 }
 
@@ -228,6 +236,7 @@ static int deployment_try_plan(struct deployment *d, struct registry *r, const s
 static void deployment_release_workers(struct deployment *d, struct registry *r)
 {
     for (struct worker_entry *w = r->workers; w; w = w->next) {
+        w->last_stage = w->stage;
         w->stage = w->first_layer = w->end_layer = -1;
         w->state = WORKER_JOINED;
     }
@@ -402,7 +411,7 @@ int deployment_review(struct deployment *d, struct registry *r, struct pipeline 
     if (rc == 0)
         rc = deployment_change_review(d, r, p, look || *ret_event == DEPLOYMENT_BEGAN, ret_event,
                                       err);
-    return rc;
+    return rc == 0 ? deployment_standby_review(d, r, err) : rc;
 }
 
 void deployment_explain(const struct deployment *d, const struct registry *r, char *to, size_t size)
@@ -430,6 +439,8 @@ void deployment_explain(const struct deployment *d, const struct registry *r, ch
         return;
     case DEPLOYMENT_LOADING:
         for (const struct worker_entry *w = r->workers; w; w = w->next) {
+            if (w->stage < 0)
+                continue;
             done += w->state == WORKER_SERVING ? w->load_total : w->load_done;
             total += w->load_total;
             left += w->fetch_total - w->fetch_done;

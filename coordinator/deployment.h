@@ -38,6 +38,7 @@ struct deployment_spec {
     int64_t change_after_ms; /* and for so long, by what was observed */
     enum planner_objective objective;
     bool measure;              /* workers, before they are planned with */
+    bool preloads;             /* idle workers pack layers beforehand */
     const char *results_host;  /* "*" where the coordinator listens on every address */
     struct shipping *shipping; /* borrowed; closed before the deployment */
 };
@@ -78,6 +79,7 @@ struct deployment {
     int64_t change_ready_ms;     /* or some time after this, when it was ready */
     struct replan_state replan;  /* what observed times say of the plan in service */
     int64_t replan_judged_ms;
+    int64_t standby_reviewed_ms;
     struct err obstacle;  /* why there is no plan; code 0: none known */
     struct err failure;   /* of DEPLOYMENT_FAILED */
     int64_t last_told_ms; /* how far loading is, in the log */

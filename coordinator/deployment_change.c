@@ -90,6 +90,8 @@ static int change_begin(struct deployment *d, struct registry *r, const struct p
         w->next_epoch = d->next.epoch;
         w->next_is_ready = false;
         w->load_done = w->load_total = 0;
+        w->standby_epoch = 0; /* the stage takes what it needs of it */
+        w->standby_is_ready = false;
         w->beats_astray = 0;
     }
     return deployment_send_loads(d, r, p, &d->next, entries, true, err);

@@ -45,60 +45,80 @@ static void deployment_add_keys(Paceline__Load *load, struct registry *r,
     load->peer_keys = peers;
 }
 
-static int deployment_send_load(const struct deployment *d, struct registry *r,
-                                const struct deployment_plan *plan,
-                                struct worker_entry *const *entries, int stage, const char *results,
-                                bool beside, struct err *err)
+/* What a worker is told to load. */
+struct deployment_order {
+    const struct worker_entry *worker;
+    uint64_t epoch;
+    int first_layer, end_layer;
+    bool beside, standby;
+    /* of a stage */
+    const struct worker_entry *upstream, *next; /* NULL: the coordinator */
+    int stage, n_stages;
+    const char *results; /* the coordinator's endpoint */
+};
+
+static void deployment_describe_load(const struct deployment *d, const struct deployment_order *o,
+                                     Paceline__Load *load)
 {
-    const struct worker_entry *w = entries[plan->stages[stage].worker];
-    const struct worker_entry *upstream = stage ? entries[plan->stages[stage - 1].worker] : NULL;
-    const struct worker_entry *next =
-        stage + 1 < plan->n_stages ? entries[plan->stages[stage + 1].worker] : NULL;
-
     const char *slash = strrchr(d->spec.model_path, '/');
-    Paceline__Load load = PACELINE__LOAD__INIT;
-    load.deployment = 1;
-    load.epoch = plan->epoch;
-    load.beside = beside;
-    load.model_path = (char *)d->spec.model_path;
-    load.model_file = (char *)(slash ? slash + 1 : d->spec.model_path);
-    load.first_layer = (uint32_t)plan->stages[stage].first_layer;
-    load.end_layer = (uint32_t)plan->stages[stage].end_layer;
-    load.kv_blocks = d->limits.kv_blocks;
-    load.kv_type = (uint32_t)d->spec.kv_type;
-    load.max_sequences = d->limits.max_sequences;
-    load.max_context = d->limits.max_context;
-    load.max_rows = d->limits.max_rows;
-    load.max_outputs = d->limits.max_outputs;
-    load.next_endpoint = (char *)(next ? next->address : results);
-    load.stage = (uint32_t)stage;
-    load.n_stages = (uint32_t)plan->n_stages;
+    paceline__load__init(load);
+    load->deployment = 1;
+    load->epoch = o->epoch;
+    load->beside = o->beside;
+    load->standby = o->standby;
+    load->model_path = (char *)d->spec.model_path;
+    load->model_file = (char *)(slash ? slash + 1 : d->spec.model_path);
+    load->first_layer = (uint32_t)o->first_layer;
+    load->end_layer = (uint32_t)o->end_layer;
+    load->kv_blocks = d->limits.kv_blocks;
+    load->kv_type = (uint32_t)d->spec.kv_type;
+    load->max_sequences = d->limits.max_sequences;
+    load->max_context = d->limits.max_context;
+    load->max_rows = d->limits.max_rows;
+    load->max_outputs = d->limits.max_outputs;
+    load->next_endpoint = (char *)(o->next ? o->next->address : o->results);
+    load->stage = (uint32_t)o->stage;
+    load->n_stages = (uint32_t)o->n_stages;
+    load->config_sha256.data = (uint8_t *)d->config_digest;
+    load->config_sha256.len = DIGEST_BYTES;
+}
 
+/* Room for all tensors of the model: what its layers need is put there, and their number given. */
+static size_t deployment_describe_tensors(const struct deployment *d,
+                                          const struct deployment_order *o,
+                                          Paceline__TensorDigest *digests,
+                                          Paceline__TensorDigest **list)
+{
     size_t n = weight_file_tensor_count(d->weights), used = 0;
-    Paceline__TensorDigest *digests = calloc(n + 1, sizeof *digests);
-    Paceline__TensorDigest **list = calloc(n + 1, sizeof *list);
-    ProtobufCBinaryData *peers = calloc((size_t)r->n_workers + 1, sizeof *peers);
-    if (!digests || !list || !peers) {
-        free(digests);
-        free(list);
-        free(peers);
-        return err_set(err, ERR_MEMORY, "no memory for the digests of %zu tensors", n);
-    }
     for (size_t i = 0; i < n; i++) {
         const struct tensor *t = weight_file_tensor(d->weights, i);
-        if (!model_tensor_is_in_stage(&d->model, t->name, plan->stages[stage].first_layer,
-                                      plan->stages[stage].end_layer))
+        if (!model_tensor_is_in_stage(&d->model, t->name, o->first_layer, o->end_layer))
             continue;
         shipping_describe_tensor(d->weights, &d->manifest, i, &digests[used]);
         list[used] = &digests[used];
         used++;
     }
-    load.config_sha256.data = (uint8_t *)d->config_digest;
-    load.config_sha256.len = DIGEST_BYTES;
-    load.n_digests = used;
-    load.digests = list;
-    deployment_add_keys(&load, r, upstream, next, peers);
-    int rc = deployment_send_with_sources(d, r, w, &load, err);
+    return used;
+}
+
+static int deployment_send_load(const struct deployment *d, struct registry *r,
+                                const struct deployment_order *o, struct err *err)
+{
+    Paceline__Load load;
+    deployment_describe_load(d, o, &load);
+    size_t n = weight_file_tensor_count(d->weights);
+    Paceline__TensorDigest *digests = calloc(n + 1, sizeof *digests);
+    Paceline__TensorDigest **list = calloc(n + 1, sizeof *list);
+    ProtobufCBinaryData *peers = calloc((size_t)r->n_workers + 1, sizeof *peers);
+    int rc = 0;
+    if (!digests || !list || !peers) {
+        rc = err_set(err, ERR_MEMORY, "no memory for the digests of %zu tensors", n);
+    } else {
+        load.n_digests = deployment_describe_tensors(d, o, digests, list);
+        load.digests = list;
+        deployment_add_keys(&load, r, o->upstream, o->next, peers);
+        rc = deployment_send_with_sources(d, r, o->worker, &load, err);
+    }
     free(peers);
     free(digests);
     free(list);
@@ -116,11 +136,34 @@ int deployment_send_loads(const struct deployment *d, struct registry *r, const 
              p->results_port);
     for (int i = 0; i < plan->n_stages; i++) {
         const struct planner_stage *s = &plan->stages[i];
+        const struct deployment_order order = {.worker = entries[s->worker],
+                                               .epoch = plan->epoch,
+                                               .first_layer = s->first_layer,
+                                               .end_layer = s->end_layer,
+                                               .beside = beside,
+                                               .upstream = i ? entries[s[-1].worker] : NULL,
+                                               .next = i + 1 < plan->n_stages ? entries[s[1].worker]
+                                                                              : NULL,
+                                               .stage = i,
+                                               .n_stages = plan->n_stages,
+                                               .results = results};
         log_info("epoch %" PRIu64 ": layers %d to %d on %s", plan->epoch, s->first_layer,
-                 s->end_layer - 1, entries[s->worker]->name);
-        int rc = deployment_send_load(d, r, plan, entries, i, results, beside, err);
+                 s->end_layer - 1, order.worker->name);
+        int rc = deployment_send_load(d, r, &order, err);
         if (rc != 0)
             return rc;
     }
     return 0;
+}
+
+int deployment_send_standby_load(const struct deployment *d, struct registry *r,
+                                 const struct worker_entry *w, struct err *err)
+{
+    const struct deployment_order order = {.worker = w,
+                                           .epoch = w->standby_epoch,
+                                           .first_layer = w->standby_first,
+                                           .end_layer = w->standby_end,
+                                           .standby = true,
+                                           .results = ""};
+    return deployment_send_load(d, r, &order, err);
 }

@@ -4,7 +4,8 @@
  *   deployment_plan.c    workers as the planner wants them
  *   deployment_load.c    the Loads of a plan
  *   deployment_change.c  the next plan, made ready beside the one that serves: when a worker
- * joined, is to be drained, or observed times speak for it */
+ * joined, is to be drained, or observed times speak for it
+ *   deployment_standby.c idle workers pack layers beforehand, and replace who is lost */
 #ifndef PACELINE_COORDINATOR_DEPLOYMENT_PARTS_H
 #define PACELINE_COORDINATOR_DEPLOYMENT_PARTS_H
 
@@ -43,6 +44,16 @@ void deployment_measure_again(const struct deployment *d, struct registry *r);
 int deployment_send_loads(const struct deployment *d, struct registry *r, const struct pipeline *p,
                           const struct deployment_plan *plan, struct worker_entry *const *entries,
                           bool beside, struct err *err);
+/* Of what w is asked to hold as a standby. */
+int deployment_send_standby_load(const struct deployment *d, struct registry *r,
+                                 const struct worker_entry *w, struct err *err);
+/* Asks idle workers for what they are to hold; those that are not to hold anything let it go. */
+int deployment_standby_review(struct deployment *d, struct registry *r, struct err *err);
+/* The plan that broke, with standbys in the place of those that are gone, where that loads nothing
+ * and `best` would. false: there is none. before: the plan that broke. */
+bool deployment_standby_plan(const struct deployment *d, const struct deployment_plan *before,
+                             struct worker_entry *const *entries, int n,
+                             const struct deployment_plan *best, struct deployment_plan *ret_plan);
 /* Out of service; the next review plans anew. */
 void deployment_interrupt(struct deployment *d, struct registry *r, struct pipeline *p,
                           enum deployment_event *ret_event);

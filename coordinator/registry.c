@@ -296,6 +296,7 @@ static void registry_on_hello(struct registry *r, const struct wire_identity *fr
     w->fd = from->fd;
     w->stage = w->first_layer = w->end_layer = -1;
     w->next_stage = w->next_first_layer = w->next_end_layer = -1;
+    w->last_stage = -1;
     w->had_stage = h->stage;
     struct worker_entry **place = &r->workers;
     while (*place && !(w->had_stage && (*place)->had_stage > w->had_stage))
@@ -307,6 +308,15 @@ static void registry_on_hello(struct registry *r, const struct wire_identity *fr
     log_info("worker %s joined: %d threads, %s, %.1f GiB offered", w->name, w->threads, w->isa,
              (double)w->memory_bytes / (1 << 30));
     registry_welcome(r, w);
+}
+
+/* It stays without; the plan that serves has noticed nothing. */
+static void registry_on_standby_failed(struct worker_entry *w, int code, const char *reason)
+{
+    w->standby_is_ready = false;
+    w->standby_failed = code != ERR_CANCELLED;
+    if (w->standby_failed)
+        log_warning("worker %s holds no layers as a standby: %s", w->name, reason);
 }
 
 static void registry_on_failed(struct registry *r, struct worker_entry *w,
@@ -322,6 +332,8 @@ static void registry_on_failed(struct registry *r, struct worker_entry *w,
         err_set(&r->next_failure, code, "worker %s: %s", w->name, reason);
         return;
     }
+    if (w->stage < 0 && w->standby_epoch && f->epoch == w->standby_epoch)
+        registry_on_standby_failed(w, code, reason);
     if (w->stage < 0 || f->epoch != w->epoch)
         return;
     w->unfit = w->state == WORKER_LOADING && f->code != ERR_CANCELLED;
@@ -396,13 +408,28 @@ static void registry_on_have(struct worker_entry *w, const Paceline__Have *have)
 
 static void registry_on_progress(struct worker_entry *w, const Paceline__Progress *p)
 {
-    if (p->epoch != (w->next_stage >= 0 ? w->next_epoch : w->epoch))
+    uint64_t expected = w->next_stage >= 0 ? w->next_epoch
+                        : w->stage >= 0    ? w->epoch
+                                           : w->standby_epoch;
+    if (p->epoch != expected)
         return;
     w->load_done = p->bytes_done;
     w->load_total = p->bytes_total;
     w->fetch_done = p->fetched_bytes;
     w->fetch_total = p->fetch_bytes;
     w->fetch_rate = p->bytes_per_second;
+}
+
+/* What it was asked to pack, and does not know or has lost, is asked for again. */
+static void registry_on_standby_beat(struct worker_entry *w, const Paceline__Heartbeat *beat)
+{
+    if (!w->standby_epoch)
+        return;
+    bool holds = beat->standby_epoch == w->standby_epoch;
+    w->beats_astray = beat->epoch >= w->standby_epoch ? 0 : w->beats_astray + 1;
+    if ((w->standby_is_ready && !holds) || w->beats_astray == BEATS_ASTRAY)
+        w->standby_epoch = 0;
+    w->standby_is_ready = w->standby_epoch && holds;
 }
 
 /* Says what a lost message should have said, so that a link that breaks now and then costs time
@@ -420,8 +447,10 @@ static void registry_on_beat(struct registry *r, struct worker_entry *w,
     w->memory_used = beat->memory_bytes > 0 ? beat->memory_bytes : 0;
     w->temperature_mk = beat->temperature_mk;
     bool has_next = w->next_stage >= 0;
-    if (w->stage < 0 && !has_next)
+    if (w->stage < 0 && !has_next) {
+        registry_on_standby_beat(w, beat);
         return;
+    }
     w->beats_astray =
         beat->epoch >= (has_next ? w->next_epoch : w->epoch) ? 0 : w->beats_astray + 1;
     if (w->beats_astray == BEATS_ASTRAY && has_next) {
@@ -534,6 +563,9 @@ static void registry_on_message(struct registry *r, const struct wire_identity *
             w->memory_claimed = c->ready->memory_bytes;
             registry_copy(w->kernels, sizeof w->kernels, c->ready->kernels);
             registry_on_ready(r, w);
+        } else if (w->stage < 0 && w->standby_epoch && c->ready->epoch == w->standby_epoch) {
+            w->memory_claimed = c->ready->memory_bytes;
+            w->standby_is_ready = true;
         }
         break;
     case PACELINE__CONTROL__BODY_MEASURED:

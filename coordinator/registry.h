@@ -54,6 +54,11 @@ struct worker_entry {
     uint64_t next_epoch;
     bool next_is_ready;
     int64_t next_claimed;
+    /* what it packs beforehand, or has packed, while it has no stage */
+    uint64_t standby_epoch; /* of the Load that asked for it; 0: none did */
+    int standby_first, standby_end;
+    bool standby_is_ready, standby_failed;
+    int last_stage;   /* that it had in the plan that broke; -1: none */
     bool is_draining; /* plans are to do without it */
     bool is_leaving;  /* it asked for that itself, and waits for its Released */
     char kernels[1024];

@@ -191,6 +191,8 @@ static int stage_claim(struct stage *s, const struct stage_spec *spec, struct er
 {
     const struct weights_watch watch = stage_watch(spec);
     int rc = weights_claim(&s->weights, spec->packs, &watch, err);
+    if (rc == 0 && spec->claimed)
+        spec->claimed(spec->context);
     if (rc == 0 && spec->packs)
         packs_trim(spec->packs); /* what the last plan left and this one does not need */
     if (rc == 0)

@@ -40,7 +40,9 @@ struct stage_spec {
     const unsigned char *(*digest_of)(void *context, const char *tensor_name);
     /* May be NULL. */
     void (*progress)(void *context, int64_t bytes_done, int64_t bytes_total);
-    void *context; /* of both */
+    /* Called once the stage holds its layers, before what nobody holds is freed; may be NULL. */
+    void (*claimed)(void *context);
+    void *context; /* of these */
     /* Checked between tensors; may be NULL. */
     const atomic_bool *cancelled;
 };

@@ -141,6 +141,7 @@ static void worker_beat(struct worker *w, const Paceline__Heartbeat *answered, i
     Paceline__Heartbeat beat = PACELINE__HEARTBEAT__INIT;
     beat.epoch = w->told_epoch;
     beat.ready_epoch = counters.epoch;
+    beat.standby_epoch = counters.standby_epoch;
     beat.steps = counters.steps;
     beat.busy_us = counters.busy_us;
     beat.memory_bytes = worker_anonymous_bytes();
@@ -261,6 +262,22 @@ static void worker_tell_have(struct worker *w)
     w->have_generation = generation;
 }
 
+static void worker_on_ready(struct worker *w, const struct worker_news *news)
+{
+    struct worker_counters counters;
+    worker_runner_counters(w->runner, &counters);
+    worker_log_fetched(w);
+    log_info("%s for epoch %" PRIu64 ": %.0f MiB claimed",
+             news->epoch == counters.standby_epoch ? "standing by" : "ready", news->epoch,
+             (double)news->memory_bytes / (1 << 20));
+    Paceline__Ready ready = PACELINE__READY__INIT;
+    ready.deployment = news->deployment;
+    ready.epoch = news->epoch;
+    ready.memory_bytes = news->memory_bytes;
+    ready.kernels = w->kernel_text;
+    worker_send(w, PACELINE__CONTROL__BODY_READY, &ready);
+}
+
 static void worker_on_news(struct worker *w, const struct worker_news *news)
 {
     if (news->kind != WORKER_PROGRESS)
@@ -274,18 +291,9 @@ static void worker_on_news(struct worker *w, const struct worker_news *news)
             worker_tell_progress(w);
         }
         break;
-    case WORKER_READY: {
-        worker_log_fetched(w);
-        log_info("ready for epoch %" PRIu64 ": %.0f MiB claimed", news->epoch,
-                 (double)news->memory_bytes / (1 << 20));
-        Paceline__Ready ready = PACELINE__READY__INIT;
-        ready.deployment = news->deployment;
-        ready.epoch = news->epoch;
-        ready.memory_bytes = news->memory_bytes;
-        ready.kernels = w->kernel_text;
-        worker_send(w, PACELINE__CONTROL__BODY_READY, &ready);
+    case WORKER_READY:
+        worker_on_ready(w, news);
         break;
-    }
     case WORKER_MEASURED:
         worker_tell_measured(w, news);
         break;
@@ -310,9 +318,13 @@ static int worker_on_load(struct worker *w, Paceline__Control **c, struct err *e
     if (load->epoch < w->newest_epoch)
         return 0;
     w->newest_epoch = w->told_epoch = load->epoch;
-    log_info("epoch %" PRIu64 ": stage %u of %u, layers %u to %u of %s", load->epoch,
-             load->stage + 1, load->n_stages, load->first_layer, load->end_layer - 1,
-             load->model_file);
+    if (load->standby)
+        log_info("epoch %" PRIu64 ": standby, packs layers %u to %u of %s beforehand", load->epoch,
+                 load->first_layer, load->end_layer - 1, load->model_file);
+    else
+        log_info("epoch %" PRIu64 ": stage %u of %u, layers %u to %u of %s", load->epoch,
+                 load->stage + 1, load->n_stages, load->first_layer, load->end_layer - 1,
+                 load->model_file);
     w->packed = (struct worker_news){.deployment = load->deployment, .epoch = load->epoch};
     struct content_progress before;
     w->serial_before = content_progress(w->content, &before) ? before.serial : 0;
@@ -367,7 +379,8 @@ static int worker_on_message(struct worker *w, Paceline__Control **c, struct err
     case PACELINE__CONTROL__BODY_UNLOAD:
         if ((*c)->unload->epoch > w->newest_epoch)
             w->newest_epoch = w->told_epoch = (*c)->unload->epoch;
-        return worker_runner_unload(w->runner, (*c)->unload->epoch, (*c)->unload->only, err);
+        return worker_runner_unload(w->runner, (*c)->unload->epoch, (*c)->unload->only,
+                                    (*c)->unload->standby, err);
     case PACELINE__CONTROL__BODY_HEARTBEAT:
         if (w->welcome)
             worker_beat(w, (*c)->heartbeat, clock_now_us());
@@ -494,7 +507,7 @@ static int worker_heed_duty(struct worker *w, struct err *err)
         if (w->welcome)
             worker_say_leave(w, why);
         w->welcome = w->has_told_have = false;
-        return worker_runner_unload(w->runner, w->told_epoch, false, err);
+        return worker_runner_unload(w->runner, w->told_epoch, false, true, err);
     }
     if (is_on && w->is_resting) {
         w->is_off = w->is_resting = false;

@@ -11,7 +11,7 @@
 #include <sys/resource.h>
 
 #define PROGRESS_EVERY_MS 100
-/* Beside a stage that serves, loading gives way to it. */
+/* Beside a stage that serves, here or on a neighbour of this machine, loading gives way to it. */
 #define NICE_BESIDE 5
 
 struct worker_loader {
@@ -20,6 +20,7 @@ struct worker_loader {
     atomic_bool cancelled;
     uint32_t deployment;
     uint64_t epoch;
+    bool is_standby;
 
     /* the thread's own */
     void *news; /* PUSH */
@@ -57,6 +58,15 @@ static void loader_progress(void *context, int64_t done, int64_t total)
                        .kind = WORKER_PROGRESS, .bytes_done = done, .bytes_total = total});
 }
 
+/* The layers are held: who held them before lets go of what is not needed any more. */
+static void loader_on_claimed(void *context)
+{
+    struct worker_loader *l = context;
+    if (l->is_standby)
+        l->spec.retire(l->spec.context);
+    l->spec.stand_by(l->spec.context, NULL);
+}
+
 /* own_bytes: of the stages that stay */
 static int loader_make_stage(struct worker_loader *l, int64_t own_bytes, struct err *err)
 {
@@ -86,6 +96,7 @@ static int loader_make_stage(struct worker_loader *l, int64_t own_bytes, struct 
                               .memory_beside = own_bytes,
                               .digest_of = loader_digest_of,
                               .progress = loader_progress,
+                              .claimed = loader_on_claimed,
                               .context = l,
                               .cancelled = &l->cancelled};
     if (load->first_layer > 0) {
@@ -95,6 +106,34 @@ static int loader_make_stage(struct worker_loader *l, int64_t own_bytes, struct 
             return err_set(err, ERR_MEMORY, "no memory for %u rows of activations", load->max_rows);
     }
     return stage_new(&made->stage, &spec, err);
+}
+
+static void loader_give_way(void)
+{
+    setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + NICE_BESIDE);
+}
+
+static int loader_make_standby(struct worker_loader *l, struct err *err)
+{
+    struct standby_spec spec = {.load = l->load,
+                                .content = l->spec.runner->content,
+                                .packs = l->spec.packs,
+                                .memory_bytes = l->spec.runner->memory_bytes,
+                                .watch = {.digest_of = loader_digest_of,
+                                          .progress = loader_progress,
+                                          .context = l,
+                                          .cancelled = &l->cancelled},
+                                .claimed = loader_on_claimed,
+                                .context = l};
+    struct standby *standby;
+    loader_give_way();
+    int rc = standby_new(&standby, &spec, err);
+    if (rc != 0)
+        return rc;
+    const int64_t bytes = standby_bytes(standby);
+    l->spec.stand_by(l->spec.context, standby);
+    loader_tell(l, &(struct worker_news){.kind = WORKER_READY, .memory_bytes = bytes});
+    return 0;
 }
 
 static int loader_run(struct worker_loader *l, struct err *err)
@@ -108,7 +147,7 @@ static int loader_run(struct worker_loader *l, struct err *err)
         l->spec.retire(l->spec.context);
         own_bytes = 0;
     } else if (!l->made) {
-        setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + NICE_BESIDE);
+        loader_give_way();
     }
     if (!l->made) {
         l->made = calloc(1, sizeof *l->made);
@@ -138,7 +177,7 @@ static void *loader_main(void *argument)
     if (rc != 0 || zmq_connect(l->news, l->spec.news_endpoint) != 0) {
         log_error("a stage cannot be loaded: %s", rc != 0 ? err.text : zmq_strerror(errno));
     } else {
-        rc = loader_run(l, &err);
+        rc = l->is_standby ? loader_make_standby(l, &err) : loader_run(l, &err);
         if (rc != 0)
             loader_tell(l, &(struct worker_news){.kind = WORKER_FAILED, .failure = err});
         assignment_let_stage_go(l->made);
@@ -161,6 +200,7 @@ int worker_loader_start(struct worker_loader **ret_loader, const struct worker_l
     l->load = spec->message->load;
     l->deployment = l->load->deployment;
     l->epoch = l->load->epoch;
+    l->is_standby = l->load->standby;
     int failed = pthread_create(&l->thread, NULL, loader_main, l);
     if (failed) {
         free(l);
@@ -173,6 +213,11 @@ int worker_loader_start(struct worker_loader **ret_loader, const struct worker_l
 uint64_t worker_loader_epoch(const struct worker_loader *l)
 {
     return l->epoch;
+}
+
+bool worker_loader_is_standby(const struct worker_loader *l)
+{
+    return l->is_standby;
 }
 
 void worker_loader_cancel(struct worker_loader *l)

@@ -1,5 +1,5 @@
-/* worker_loader.h - a thread that makes a stage from a Load, beside the one that computes, and
- * ends.
+/* worker_loader.h - a thread that makes a stage, or a standby, from a Load, beside the one that
+ * computes, and ends.
  *
  * It ends because its OpenMP team must go: while two teams outnumber the cores, the one that
  * computes would wait asleep. */
@@ -7,6 +7,7 @@
 #define PACELINE_WORKER_WORKER_LOADER_H
 
 #include "worker/assignment.h"
+#include "worker/standby.h"
 #include "worker/worker_runner.h"
 
 #include <stdatomic.h>
@@ -28,11 +29,14 @@ struct worker_loader_spec {
     void (*retire)(void *context);
     /* Takes the assignment over. */
     void (*install)(void *context, struct assignment *a);
+    /* Takes the standby over, in the place of the one that is there; NULL: that one goes. */
+    void (*stand_by)(void *context, struct standby *s);
 };
 
 int worker_loader_start(struct worker_loader **ret_loader, const struct worker_loader_spec *spec,
                         struct err *err);
 uint64_t worker_loader_epoch(const struct worker_loader *l);
+bool worker_loader_is_standby(const struct worker_loader *l); /* it makes no stage */
 /* What is being loaded is not wanted any more. */
 void worker_loader_cancel(struct worker_loader *l);
 /* Waits for the thread, which has said WORKER_LOADED, or was cancelled; NULL is fine. */

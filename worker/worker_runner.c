@@ -35,7 +35,7 @@ struct worker_runner {
     int data_port;
     struct packs *packs;
     char commands_endpoint[64], news_endpoint[64];
-    atomic_uint_fast64_t steps, busy_us, sent_bytes, epoch, stage;
+    atomic_uint_fast64_t steps, busy_us, sent_bytes, epoch, stage, standby_epoch;
     atomic_int_fast64_t busy_since_us; /* of the step under way; 0: none */
     sem_t retired;
     atomic_bool measure_cancelled; /* somebody waits for the compute thread */
@@ -45,6 +45,9 @@ struct worker_runner {
     void *commands_out; /* PUSH */
     struct worker_loader *loader;
     Paceline__Control *pending; /* a Load that waits for the loader to end, or NULL */
+    bool is_standby_unwanted;   /* the one that is being loaded */
+
+    struct standby *standby; /* of whoever changes it under the lock; or NULL */
 
     /* the compute thread's own, but others read the two stages: it changes them under the lock */
     pthread_mutex_t lock;
@@ -481,6 +484,17 @@ static void runner_have_installed(void *context, struct assignment *a)
         assignment_free(a);
 }
 
+static void runner_stand_by(void *context, struct standby *s)
+{
+    struct worker_runner *r = context;
+    pthread_mutex_lock(&r->lock);
+    struct standby *old = r->standby;
+    r->standby = s;
+    atomic_store(&r->standby_epoch, s ? standby_epoch(s) : 0);
+    pthread_mutex_unlock(&r->lock);
+    standby_free(old);
+}
+
 /* ---- the control thread ---- */
 
 static int runner_bind(struct worker_runner *r, const char *endpoint, void **ret_socket,
@@ -520,6 +534,7 @@ static void runner_free(struct worker_runner *r)
         zmq_close(r->news_in);
     if (r->pending)
         paceline__control__free_unpacked(r->pending, NULL);
+    runner_stand_by(r, NULL);
     packs_free(r->packs);
     sem_destroy(&r->retired);
     pthread_mutex_destroy(&r->lock);
@@ -566,7 +581,8 @@ static int runner_begin_loading(struct worker_runner *r, struct err *err)
                                       .context = r,
                                       .find = runner_find,
                                       .retire = runner_have_retired,
-                                      .install = runner_have_installed};
+                                      .install = runner_have_installed,
+                                      .stand_by = runner_stand_by};
     int rc = worker_loader_start(&r->loader, &spec, err);
     if (rc == 0)
         r->pending = NULL;
@@ -599,12 +615,19 @@ static int runner_command(struct worker_runner *r, const struct runner_command *
     return 0;
 }
 
-int worker_runner_unload(struct worker_runner *r, uint64_t epoch, bool only, struct err *err)
+int worker_runner_unload(struct worker_runner *r, uint64_t epoch, bool only, bool standby,
+                         struct err *err)
 {
-    if (r->pending && runner_is_meant(r->pending->load->epoch, epoch, only))
+    if (r->pending && (standby || !r->pending->load->standby) &&
+        runner_is_meant(r->pending->load->epoch, epoch, only))
         runner_drop_pending(r);
-    if (r->loader && runner_is_meant(worker_loader_epoch(r->loader), epoch, only))
+    if (r->loader && (standby || !worker_loader_is_standby(r->loader)) &&
+        runner_is_meant(worker_loader_epoch(r->loader), epoch, only))
         worker_loader_cancel(r->loader);
+    if (standby) {
+        r->is_standby_unwanted = r->loader != NULL;
+        runner_stand_by(r, NULL);
+    }
     struct runner_command command = {.kind = RUNNER_UNLOAD, .epoch = epoch, .only = only};
     return runner_command(r, &command, err);
 }
@@ -613,6 +636,9 @@ int worker_runner_unload(struct worker_runner *r, uint64_t epoch, bool only, str
 static void runner_on_loaded(struct worker_runner *r)
 {
     struct err err = {0};
+    if (r->is_standby_unwanted) /* it may have been made all the same */
+        runner_stand_by(r, NULL);
+    r->is_standby_unwanted = false;
     worker_loader_join(r->loader);
     r->loader = NULL;
     if (!r->pending) {
@@ -696,4 +722,5 @@ void worker_runner_counters(const struct worker_runner *r, struct worker_counter
         ret_counters->busy_us += (uint64_t)(clock_now_us() - since_us);
     ret_counters->sent_bytes = atomic_load(&r->sent_bytes);
     ret_counters->epoch = atomic_load(&r->epoch);
+    ret_counters->standby_epoch = atomic_load(&r->standby_epoch);
 }

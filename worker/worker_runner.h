@@ -44,15 +44,16 @@ struct worker_news {
     uint32_t deployment;
     uint64_t epoch;
     int64_t bytes_done, bytes_total; /* WORKER_PROGRESS */
-    int64_t memory_bytes;            /* WORKER_READY */
+    int64_t memory_bytes;            /* WORKER_READY: of a stage, or of a standby */
     struct err failure;              /* WORKER_FAILED; WORKER_MEASURED: code 0, or why not */
     struct measure_result measured;  /* WORKER_MEASURED */
 };
 
 struct worker_counters {
     uint64_t steps, busy_us;
-    uint64_t sent_bytes; /* of steps and results */
-    uint64_t epoch;      /* of the newest stage that is ready; 0: none */
+    uint64_t sent_bytes;    /* of steps and results */
+    uint64_t epoch;         /* of the newest stage that is ready; 0: none */
+    uint64_t standby_epoch; /* of the standby Load whose layers are packed; 0: none are */
 };
 
 /* Listens on the data address, then starts the thread. */
@@ -68,8 +69,10 @@ bool worker_runner_next_news(struct worker_runner *r, struct worker_news *ret_ne
 int worker_runner_load(struct worker_runner *r, Paceline__Control *load, struct err *err);
 /* Times layers of such shapes; a load ends it. */
 int worker_runner_measure(struct worker_runner *r, const Paceline__Measure *m, struct err *err);
-/* Stages of this epoch and older are freed; only: of this epoch alone. */
-int worker_runner_unload(struct worker_runner *r, uint64_t epoch, bool only, struct err *err);
+/* Stages of this epoch and older are freed; only: of this epoch alone; standby: and what is packed
+ * for a plan to come. */
+int worker_runner_unload(struct worker_runner *r, uint64_t epoch, bool only, bool standby,
+                         struct err *err);
 /* Place in the pipeline of the newest stage that is ready, + 1; 0: none. */
 uint32_t worker_runner_stage(const struct worker_runner *r);
 void worker_runner_counters(const struct worker_runner *r, struct worker_counters *ret_counters);

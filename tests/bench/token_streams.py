@@ -8,9 +8,10 @@ import time
 
 
 class Stream:
-    """One answer on its way. times: when a token came, one entry for each event with text."""
+    """One answer on its way. times: when a token came, one entry for each event with text. keeps: its
+    text is wanted in the end."""
 
-    def __init__(self, cluster, body, path="/v1/completions"):
+    def __init__(self, cluster, body, path="/v1/completions", keeps=False):
         host, port = cluster.http.rsplit(":", 1)
         self.socket = socket.create_connection((host, int(port)))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -18,6 +19,7 @@ class Stream:
         key = f"Authorization: Bearer {cluster.key}\r\n" if cluster.key else ""
         # The first event of a chat tells the role alone.
         self.skip = 1 if "chat" in path else 0
+        self.events = [] if keeps else None
         self.begin, self.times, self.rest, self.is_done = time.monotonic(), [], b"", False
         self.socket.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{key}Content-Length: {len(data)}"
                             f"\r\n\r\n{data}".encode())
@@ -34,10 +36,16 @@ class Stream:
                 self.is_done = True
             elif line.startswith(b"data: ") and b'"finish_reason":null' in line:
                 self.times.append(now)
+                if self.events is not None:
+                    self.events.append(line)
             elif line.startswith(b'data: {"error"'):
                 raise RuntimeError(line.decode())
         if not part and not self.is_done:
             raise RuntimeError("the stream broke off")
+
+    def text(self):
+        """Of one choice."""
+        return "".join(json.loads(line[6:])["choices"][0]["text"] for line in self.events)
 
     def close(self):
         self.socket.close()

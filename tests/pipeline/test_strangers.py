@@ -55,7 +55,7 @@ def logged(process, pattern, after=0):
 # ---- other versions ----
 
 @pytest.mark.parametrize("what, words", [
-    ({"protocol": 99}, ["protocol version 99", "version 3", "9.9.9", "same release"]),
+    ({"protocol": 99}, ["protocol version 99", f"version {zmtp.PROTOCOL}", "9.9.9", "same release"]),
     ({"protocol": 0}, ["protocol version 0"]),
     ({"numerics": 7}, ["numerics", "version 7", "same release"]),
     ({"endpoint": "ipc:///run/x"}, ["data endpoint", "tcp://"]),
@@ -84,7 +84,7 @@ def fake_coordinator(home, tmp_path, answer):
         peer = zmtp.Peer(accepted=listener.accept()[0], kind=b"ROUTER")
     part, = peer.receive()
     greeting = zmtp.parse(zmtp.parse(part)[zmtp.HELLO])
-    assert greeting[1] == 3 and greeting[8].startswith(b"tcp://127.0.0.1:")
+    assert greeting[1] == zmtp.PROTOCOL and greeting[8].startswith(b"tcp://127.0.0.1:")
     for message in answer:
         peer.send(message)
     return worker, peer
@@ -197,7 +197,7 @@ def mutations(data, count, rng):
 def test_malformed_control_messages(town):
     """The sender is named "a stranger", for it has not joined."""
     rng, before = random.Random(1), len(town.coordinator.text())
-    real = [zmtp.hello(protocol=3),
+    real = [zmtp.hello(),
             zmtp.control(zmtp.READY, {1: 1, 2: town.epoch, 3: 5, 4: "k"}),
             zmtp.control(zmtp.FAILED, {1: 1, 2: town.epoch, 3: -3, 4: "I lie"}),
             zmtp.control(zmtp.PROGRESS, {1: 1, 2: town.epoch, 3: 1 << 62, 4: 1, 5: "x"}),
@@ -220,7 +220,7 @@ def test_stranger_with_a_long_name(town):
     for identity in (b"x" * 255, b"\x00nul", b"w" + bytes(8)):
         try:
             with zmtp.Peer(town.control_port, identity=identity) as peer:
-                peer.send(zmtp.hello(protocol=4))
+                peer.send(zmtp.hello(protocol=99))
                 peer.send(b"noise")
         except ConnectionError:
             pass

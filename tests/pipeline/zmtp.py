@@ -138,7 +138,10 @@ def control(kind, fields):
     return message({kind: message(fields)})
 
 
-def hello(protocol=3, numerics=1, version="9.9.9", name="stranger", threads=1, isa="scalar",
+PROTOCOL = 4  # PACELINE_PROTOCOL_VERSION
+
+
+def hello(protocol=PROTOCOL, numerics=1, version="9.9.9", name="stranger", threads=1, isa="scalar",
           memory=1 << 30, endpoint="tcp://127.0.0.1:9", incarnation=77):
     return control(HELLO, {1: protocol, 2: numerics, 3: version, 4: name, 5: threads, 6: isa,
                            7: memory, 8: endpoint, 9: incarnation})

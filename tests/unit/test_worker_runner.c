@@ -8,11 +8,15 @@
 #include "proto/zap.h"
 #include "worker/worker_runner.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -30,7 +34,8 @@ struct bench {
     struct model_config config;
     unsigned char config_digest[DIGEST_BYTES];
     uint32_t kv_blocks;
-    bool beside; /* the next loads say so */
+    bool beside, standby; /* the next loads say so */
+    const char *model_path;
     /* with keys */
     bool is_guarded;
     struct key_pair own, coordinator, stranger;
@@ -58,7 +63,7 @@ static int bench_start(void **state, bool is_guarded)
 {
     static struct bench b;
     struct err err;
-    b = (struct bench){.kv_blocks = 4, .is_guarded = is_guarded};
+    b = (struct bench){.kv_blocks = 4, .is_guarded = is_guarded, .model_path = MODEL};
     if (wire_context(&b.zmq, &err) != 0)
         return -1;
     if (is_guarded && (keys_make(&b.own, &err) != 0 || keys_make(&b.coordinator, &err) != 0 ||
@@ -121,10 +126,11 @@ static void bench_load(struct bench *b, uint64_t epoch, uint32_t end_layer)
     Paceline__Load load = PACELINE__LOAD__INIT;
     load.deployment = 1;
     load.epoch = epoch;
-    load.model_path = (char *)MODEL;
+    load.model_path = (char *)b->model_path;
     load.model_file = (char *)"qwen2-tied-Q4_0.gguf";
     load.end_layer = end_layer;
     load.beside = b->beside;
+    load.standby = b->standby;
     load.kv_blocks = b->kv_blocks;
     load.max_sequences = 2;
     load.max_context = 128;
@@ -307,8 +313,8 @@ static void the_newest_load_wins(void **state)
         worker_runner_counters(b->runner, &counters);
         assert_int_equal(counters.epoch, epoch);
         if (round % 4 == 0) {
-            assert_int_equal(worker_runner_unload(b->runner, epoch, false, &err), 0);
-            assert_int_equal(worker_runner_unload(b->runner, epoch - 1, false, &err), 0);
+            assert_int_equal(worker_runner_unload(b->runner, epoch, false, false, &err), 0);
+            assert_int_equal(worker_runner_unload(b->runner, epoch - 1, false, false, &err), 0);
         }
     }
     assert_true(n_cancelled > 0);
@@ -456,7 +462,7 @@ static void a_stage_is_made_beside_the_one_that_serves(void **state)
     b->kv_blocks = 7;
     bench_load(b, 3, LAYERS);
     expect_ready(b, 3);
-    assert_int_equal(worker_runner_unload(b->runner, 2, false, &err), 0);
+    assert_int_equal(worker_runner_unload(b->runner, 2, false, false, &err), 0);
     send_step(b, 3, 1);
     expect_result(b, 3, 1);
     worker_runner_counters(b->runner, &counters);
@@ -474,7 +480,7 @@ static void a_next_stage_that_is_abandoned_disturbs_nobody(void **state)
     b->kv_blocks = 7;
     bench_load(b, 2, LAYERS);
     expect_ready(b, 2);
-    assert_int_equal(worker_runner_unload(b->runner, 2, true, &err), 0);
+    assert_int_equal(worker_runner_unload(b->runner, 2, true, false, &err), 0);
     send_step(b, 1, 1);
     expect_result(b, 1, 1);
     send_step(b, 2, 1); /* nobody's */
@@ -491,6 +497,108 @@ static void a_next_stage_that_is_abandoned_disturbs_nobody(void **state)
     assert_int_equal(counters.epoch, 1);
 }
 
+/* A copy of the model, and garbage in the place of its layers: who reads them notices. */
+static void copy_model(char path[32])
+{
+    snprintf(path, 32, "/tmp/standby-XXXXXX");
+    int to = mkstemp(path), from = open(MODEL, O_RDONLY);
+    struct stat st;
+    assert_true(to >= 0 && from >= 0 && fstat(from, &st) == 0);
+    assert_int_equal(sendfile(to, from, NULL, (size_t)st.st_size), st.st_size);
+    close(from);
+    close(to);
+}
+
+static void spoil_layers(const struct bench *b, const char *path)
+{
+    struct weight_file *copy;
+    struct err err;
+    int fd = open(path, O_WRONLY), n = 0;
+    assert_int_equal(weight_file_open(&copy, path, &err), 0);
+    const char *base = weight_file_tensor(copy, 0)->data;
+    for (size_t i = 0; i < b->manifest.n_tensors; i++) {
+        const struct tensor *t = weight_file_tensor(copy, i);
+        base = (const char *)t->data < base ? t->data : base;
+    }
+    struct stat st;
+    size_t end = 0;
+    assert_int_equal(fstat(fd, &st), 0);
+    for (size_t i = 0; i < b->manifest.n_tensors; i++) {
+        const struct tensor *t = weight_file_tensor(copy, i);
+        size_t last = (size_t)((const char *)t->data - base) + t->bytes;
+        end = last > end ? last : end;
+    }
+    const off_t data = st.st_size - (off_t)end; /* the last tensor ends the file, but for padding */
+    for (size_t i = 0; i < b->manifest.n_tensors; i++) {
+        const struct tensor *t = weight_file_tensor(copy, i);
+        off_t at = data + ((const char *)t->data - base) + (off_t)t->bytes / 2;
+        if (strncmp(t->name, "blk.", 4) == 0)
+            n += pwrite(fd, "garbage", 7, at) == 7;
+    }
+    assert_true(n > 0);
+    weight_file_close(copy);
+    close(fd);
+}
+
+static void a_standby_has_its_layers_at_once(void **state)
+{
+    struct bench *b = *state;
+    struct worker_counters counters;
+    struct err err;
+    char path[32];
+    copy_model(path);
+    b->model_path = path;
+    b->standby = true;
+    bench_load(b, 1, LAYERS);
+    expect_ready(b, 1);
+    worker_runner_counters(b->runner, &counters);
+    assert_int_equal(counters.standby_epoch, 1);
+    assert_int_equal(counters.epoch, 0); /* it has no stage */
+    spoil_layers(b, path);
+    /* The end of a plan that it had no part in changes nothing. */
+    assert_int_equal(worker_runner_unload(b->runner, 1, false, false, &err), 0);
+    b->standby = false;
+    bench_load(b, 2, LAYERS - 1);
+    expect_ready(b, 2);
+    worker_runner_counters(b->runner, &counters);
+    assert_int_equal(counters.epoch, 2);
+    assert_int_equal(counters.standby_epoch, 0);
+    bench_listen(b);
+    bench_load(b, 3, LAYERS); /* what the stage before did not need is gone */
+    assert_int_equal(bench_news(b).failure.code, ERR_MODEL);
+    unlink(path);
+}
+
+static void a_stage_becomes_a_standby(void **state)
+{
+    struct bench *b = *state;
+    struct worker_counters counters;
+    struct err err;
+    char path[32];
+    copy_model(path);
+    b->model_path = path;
+    bench_load(b, 1, LAYERS);
+    expect_ready(b, 1);
+    spoil_layers(b, path);
+    b->standby = true;
+    bench_load(b, 2, LAYERS); /* of what the stage had */
+    expect_ready(b, 2);
+    worker_runner_counters(b->runner, &counters);
+    assert_int_equal(counters.epoch, 0);
+    assert_int_equal(counters.standby_epoch, 2);
+    assert_int_equal(worker_runner_unload(b->runner, 2, false, true, &err), 0);
+    worker_runner_counters(b->runner, &counters);
+    assert_int_equal(counters.standby_epoch, 0);
+    b->standby = false;
+    b->model_path = MODEL;
+    bench_load(b, 3, LAYERS);
+    expect_ready(b, 3);
+    bench_listen(b);
+    send_step(b, 3, 1);
+    expect_result(b, 3, 1);
+    unlink(path);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, bench_open, bench_close)
@@ -505,6 +613,8 @@ int main(void)
         TEST(what_is_wrong_is_told),
         TEST(a_stage_is_made_beside_the_one_that_serves),
         TEST(a_next_stage_that_is_abandoned_disturbs_nobody),
+        TEST(a_standby_has_its_layers_at_once),
+        TEST(a_stage_becomes_a_standby),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
