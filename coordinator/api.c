@@ -117,7 +117,7 @@ static bool api_is_available(struct api_call *c)
         return false;
     }
     coordinator_status(c->api->coordinator, &status);
-    if (status.ready)
+    if (status.ready || status.is_degraded)
         return true;
     err_set(&err, ERR_UNAVAILABLE, "The model is not in service yet: %s", status.waiting_for);
     api_call_fail(c, &err);

@@ -12,6 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+static json_t *api_admin_missing_json(const struct coordinator_status *s)
+{
+    return s->missing_bytes ? json_pack("{s:i, s:I}", "workers", s->missing_workers, "memory_bytes",
+                                        (json_int_t)s->missing_bytes)
+                            : json_null();
+}
+
 void api_admin_health(struct api_call *c)
 {
     struct coordinator_status s;
@@ -27,11 +34,16 @@ void api_admin_health(struct api_call *c)
     const char *why = is_draining        ? "The server is shutting down."
                       : s.waiting_for[0] ? s.waiting_for
                                          : "Loading model";
+    const char *status = is_draining ? "draining" : s.is_degraded ? "degraded" : "loading";
+    json_t *error = json_pack("{s:i, s:o, s:s}", "code", 503, "message",
+                              json_text_string(why, strlen(why)), "type", "unavailable_error");
     api_call_header(c, "Retry-After", "%d", is_draining ? 5 : 1);
     api_call_answer(c, 503,
-                    json_pack("{s:s, s:{s:i, s:o, s:s}}", "status",
-                              is_draining ? "draining" : "loading", "error", "code", 503, "message",
-                              json_text_string(why, strlen(why)), "type", "unavailable_error"));
+                    s.is_degraded && !is_draining
+                        ? json_pack("{s:s, s:o, s:i, s:i, s:o}", "status", status, "missing",
+                                    api_admin_missing_json(&s), "running", s.running, "waiting",
+                                    s.waiting, "error", error)
+                        : json_pack("{s:s, s:o}", "status", status, "error", error));
 }
 
 /* For who spreads requests: a word and a status, without the machines. */

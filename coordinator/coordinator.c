@@ -188,7 +188,7 @@ static void coordinator_take(struct coordinator *c, struct request *r)
 int coordinator_submit(struct coordinator *c, struct request *const *requests, size_t n,
                        struct err *err)
 {
-    if (c->deployment.state != DEPLOYMENT_SERVING) {
+    if (c->deployment.state != DEPLOYMENT_SERVING && !deployment_is_degraded(&c->deployment)) {
         char why[256];
         deployment_explain(&c->deployment, &c->registry, why, sizeof why);
         return err_set(err, ERR_UNAVAILABLE, "the model is not in service: %s", why);
@@ -616,6 +616,13 @@ void coordinator_status(const struct coordinator *c, struct coordinator_status *
         .n_found_tokens = c->n_found_tokens,
     };
     snprintf(ret_status->change, sizeof ret_status->change, "%s", c->deployment.change);
+    ret_status->is_degraded = deployment_is_degraded(&c->deployment);
+    if (ret_status->is_degraded && c->deployment.state == DEPLOYMENT_WAITING) {
+        struct deployment_missing missing;
+        deployment_find_missing(&c->deployment, &c->registry, &missing);
+        ret_status->missing_bytes = missing.memory_bytes;
+        ret_status->missing_workers = missing.workers;
+    }
     if (!ret_status->ready)
         deployment_explain(&c->deployment, &c->registry, ret_status->waiting_for,
                            sizeof ret_status->waiting_for);

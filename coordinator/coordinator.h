@@ -20,8 +20,9 @@ struct metrics;
 
 /* Takes all n (1 or more) requests of one call, of one tenant, or none. From here on the
  * coordinator works on them; they stay the caller's to free once they are done. ERR_UNAVAILABLE
- * while there is no plan in service, ERR_LIMIT when the queue is full, ERR_QUOTA when the tenant
- * has its share of requests, ERR_INPUT for what can never be served. */
+ * before the first plan is in service; afterwards requests wait where there is none. ERR_LIMIT when
+ * the queue is full, ERR_QUOTA when the tenant has its share of requests, ERR_INPUT for what can
+ * never be served. */
 int coordinator_submit(struct coordinator *c, struct request *const *requests, size_t n,
                        struct err *err);
 /* The client is gone. r is done when this returns and may be freed. */
@@ -65,7 +66,10 @@ struct coordinator_worker_status {
 };
 struct coordinator_status {
     bool ready;
-    char waiting_for[256]; /* a sentence, when not ready */
+    bool is_degraded;      /* it has served and does not now: requests are taken, and wait */
+    char waiting_for[512]; /* a sentence, when not ready */
+    int64_t missing_bytes; /* that one more worker must offer; 0: nothing is missing, */
+    int missing_workers;   /* or so many like the one that was lost last */
     uint64_t epoch;
     uint64_t next_epoch; /* of a plan that is made ready beside it; 0: none, */
     char change[200];    /* and why, a sentence */

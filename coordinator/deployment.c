@@ -414,6 +414,26 @@ int deployment_review(struct deployment *d, struct registry *r, struct pipeline 
     return rc == 0 ? deployment_standby_review(d, r, err) : rc;
 }
 
+bool deployment_is_degraded(const struct deployment *d)
+{
+    return d->served_once && d->state != DEPLOYMENT_SERVING;
+}
+
+/* It has served before: what would let it go on. */
+static void deployment_explain_loss(const struct deployment *d, const struct registry *r, char *to,
+                                    size_t size)
+{
+    struct deployment_missing missing;
+    deployment_find_missing(d, r, &missing);
+    int n = snprintf(to, size, "%s",
+                     !r->n_workers      ? "no worker is here: start paceline-worker"
+                     : d->obstacle.code ? d->obstacle.text
+                                        : "a plan is being made");
+    if (missing.memory_bytes && n > 0 && (size_t)n < size)
+        snprintf(to + n, size - (size_t)n, "; one more that offers %.2f GiB is enough",
+                 (double)missing.memory_bytes / (1 << 30));
+}
+
 void deployment_explain(const struct deployment *d, const struct registry *r, char *to, size_t size)
 {
     int wanted =
@@ -427,11 +447,13 @@ void deployment_explain(const struct deployment *d, const struct registry *r, ch
                      (double)(weight_file_bytes(d->weights) + 1));
         return;
     case DEPLOYMENT_WAITING:
-        if (d->obstacle.code)
+        if (d->served_once)
+            deployment_explain_loss(d, r, to, size);
+        else if (d->obstacle.code)
             snprintf(to, size, "%s", d->obstacle.text);
         else if (d->awaits_measures && r->n_workers >= wanted)
             snprintf(to, size, "workers are measuring how fast they are");
-        else if (!d->served_once && r->n_workers < wanted)
+        else if (r->n_workers < wanted)
             snprintf(to, size, "%d of %d worker%s joined: start paceline-worker on another machine",
                      r->n_workers, wanted, wanted == 1 ? " has" : "s have");
         else

@@ -107,6 +107,15 @@ int deployment_review(struct deployment *d, struct registry *r, struct pipeline 
 int deployment_drain(struct deployment *d, struct registry *r, const char *worker, struct err *err);
 int deployment_resume(struct deployment *d, struct registry *r, const char *worker,
                       struct err *err);
+/* What keeps those who are left from serving on. */
+struct deployment_missing {
+    int64_t memory_bytes; /* that one more worker must offer; 0: nothing is missing */
+    int workers;          /* or so many like the one that was lost last */
+};
+void deployment_find_missing(const struct deployment *d, const struct registry *r,
+                             struct deployment_missing *ret_missing);
+/* Requests wait for it, for it has served and is not in service now. */
+bool deployment_is_degraded(const struct deployment *d);
 /* A sentence on what it waits for. */
 void deployment_explain(const struct deployment *d, const struct registry *r, char *to,
                         size_t size);

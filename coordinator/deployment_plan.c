@@ -277,6 +277,39 @@ bool deployment_judge(struct deployment *d, const struct registry *r, const stru
     return is_due;
 }
 
+/* How many of the layers from `first` on so much memory holds. */
+static int deployment_layers_within(const struct deployment *d, int threads, int64_t memory_bytes,
+                                    int first)
+{
+    int n = 0;
+    while (first + n < d->model.n_layers &&
+           plan_model_memory(&d->costs, threads, first, first + n + 1) <= memory_bytes)
+        n++;
+    return n;
+}
+
+/* Those who are here take what they can hold, in their order; what is left is missing. */
+void deployment_find_missing(const struct deployment *d, const struct registry *r,
+                             struct deployment_missing *ret_missing)
+{
+    int layer = 0, n = 0, threads = 1;
+    *ret_missing = (struct deployment_missing){.workers = 0};
+    for (const struct worker_entry *w = r->workers; w; w = w->next) {
+        if (w->unfit)
+            continue;
+        layer += deployment_layers_within(d, w->most_threads, w->memory_bytes, layer);
+        threads = w->most_threads;
+    }
+    if (layer == d->model.n_layers)
+        return;
+    ret_missing->memory_bytes = plan_model_memory(&d->costs, threads, layer, d->model.n_layers);
+    for (int more = 1; more > 0 && layer < d->model.n_layers; n++) {
+        more = deployment_layers_within(d, threads, r->lost_bytes, layer);
+        layer += more;
+    }
+    ret_missing->workers = layer == d->model.n_layers ? n : 1;
+}
+
 int deployment_make_plan(const struct deployment *d, struct worker_entry *const *entries, int n,
                          struct deployment_plan *ret_plan, struct err *err)
 {

@@ -140,6 +140,7 @@ static void registry_remove(struct registry *r, struct worker_entry *w, const ch
     if (w->stage >= 0) {
         r->stage_lost = true;
         snprintf(r->lost_name, sizeof r->lost_name, "%s", w->name);
+        r->lost_bytes = w->memory_bytes;
     }
     r->next_lost = r->next_lost || w->next_stage >= 0;
     for (struct worker_entry **p = &r->workers; *p; p = &(*p)->next) {

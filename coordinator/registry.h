@@ -86,7 +86,8 @@ struct registry {
     bool stage_ready;
     bool stage_lost; /* a worker with a stage is gone */
     char lost_name[64];
-    bool stage_failed; /* a worker could not load or execute its stage */
+    int64_t lost_bytes; /* of memory that it offered; 0: none was lost yet */
+    bool stage_failed;  /* a worker could not load or execute its stage */
     uint64_t failed_epoch;
     struct err failure;
     bool next_lost; /* a worker with a stage of the next plan is gone */

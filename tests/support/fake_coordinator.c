@@ -18,7 +18,7 @@ struct coordinator {
     struct timeline *timeline; /* 300 steps of one stage */
     struct metrics *metrics;
     struct model_config model;
-    bool is_ready, is_held;
+    bool is_ready, is_degraded, is_held;
     int fail_after, n_cancelled;
     uint32_t answer[FAKE_TOKENS];
     int n_answer;
@@ -75,6 +75,12 @@ void fake_coordinator_answer(struct coordinator *c, const uint32_t *tokens, int 
     assert(n_tokens <= FAKE_TOKENS);
     memcpy(c->answer, tokens, (size_t)n_tokens * sizeof *tokens);
     c->n_answer = n_tokens;
+}
+
+void fake_coordinator_degrade(struct coordinator *c)
+{
+    c->is_ready = false;
+    c->is_degraded = true;
 }
 
 void fake_coordinator_set_ready(struct coordinator *c, bool is_ready)
@@ -170,7 +176,7 @@ static void fake_settle(struct coordinator *c, struct request *r)
 int coordinator_submit(struct coordinator *c, struct request *const *requests, size_t n,
                        struct err *err)
 {
-    if (!c->is_ready)
+    if (!c->is_ready && !c->is_degraded)
         return err_set(err, ERR_UNAVAILABLE, "the fake is not ready");
     size_t most = c->spec.most_requests < FAKE_MOST ? (size_t)c->spec.most_requests : FAKE_MOST;
     if ((size_t)c->n_open + n > most)
@@ -291,6 +297,9 @@ void fake_coordinator_step(struct coordinator *c)
 void coordinator_status(const struct coordinator *c, struct coordinator_status *ret_status)
 {
     *ret_status = (struct coordinator_status){.ready = c->is_ready,
+                                              .is_degraded = c->is_degraded,
+                                              .missing_bytes = c->is_degraded ? 1000 : 0,
+                                              .missing_workers = c->is_degraded,
                                               .epoch = 7,
                                               .n_stages = 2,
                                               .n_workers = 2,

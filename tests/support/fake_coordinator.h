@@ -18,6 +18,8 @@ void fake_coordinator_free(struct coordinator *c);
 /* What every choice will answer; after it comes the end of the text. */
 void fake_coordinator_answer(struct coordinator *c, const uint32_t *tokens, int n_tokens);
 void fake_coordinator_set_ready(struct coordinator *c, bool is_ready);
+/* It has served and does not now, for want of a worker. */
+void fake_coordinator_degrade(struct coordinator *c);
 /* Requests stay where they are until released: clients wait. */
 void fake_coordinator_hold(struct coordinator *c, bool is_held);
 /* Every request fails after so many tokens of its first choice; -1: none does. */

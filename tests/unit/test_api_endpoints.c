@@ -29,6 +29,30 @@ static void test_health(void **state)
     assert_int_equal(json_integer_value(http_fixture_at(a.json, "error.code")), 503);
     assert_string_equal(http_fixture_string(a.json, "error.message"), "1 of 2 workers joined.");
     assert_string_equal(http_fixture_string(a.json, "error.type"), "unavailable_error");
+    assert_null(http_fixture_at(a.json, "missing"));
+    http_answer_clear(&a);
+    http_fixture_ask(&f, "POST", "/v1/completions", "{\"prompt\": \"a\", \"max_tokens\": 2}", &a);
+    assert_int_equal(a.status, 503);
+    http_answer_clear(&a);
+    http_fixture_close(&f);
+}
+
+/* What is missing is told, and requests are taken. */
+static void test_degraded(void **state)
+{
+    struct http_fixture f;
+    struct http_answer a;
+    http_fixture_open(&f, &(struct http_fixture_spec){0});
+    fake_coordinator_degrade(f.coordinator);
+    http_fixture_ask(&f, "GET", "/health", NULL, &a);
+    assert_int_equal(a.status, 503);
+    assert_string_equal(http_fixture_string(a.json, "status"), "degraded");
+    assert_int_equal(json_integer_value(http_fixture_at(a.json, "missing.workers")), 1);
+    assert_int_equal(json_integer_value(http_fixture_at(a.json, "missing.memory_bytes")), 1000);
+    assert_int_equal(json_integer_value(http_fixture_at(a.json, "error.code")), 503);
+    http_answer_clear(&a);
+    http_fixture_ask(&f, "POST", "/v1/completions", "{\"prompt\": \"a\", \"max_tokens\": 2}", &a);
+    assert_int_equal(a.status, 200);
     http_answer_clear(&a);
     http_fixture_close(&f);
 }
@@ -234,6 +258,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_health),
+        cmocka_unit_test(test_degraded),
         cmocka_unit_test(test_ready),
         cmocka_unit_test(test_metrics),
         cmocka_unit_test(test_models),

@@ -481,6 +481,35 @@ static void a_later_plan_that_fails_does_not(void **state)
     RUN_UNTIL(w, is_ready(w));
 }
 
+/* Out of service, after having served: requests are taken, and wait. */
+static void what_comes_while_nobody_serves_waits(void **state)
+{
+    struct world *w = *state;
+    struct coordinator_status s;
+    world_serve(w);
+    coordinator_status(w->coordinator, &s);
+    assert_false(s.is_degraded);
+    assert_int_equal(s.missing_bytes, 0);
+    worker_leave(&w->worker);
+    RUN_UNTIL(w, !is_ready(w));
+    struct request *r = request_submit(w, REQUEST_GENERATE, 20, 10, 1);
+    for (int i = 0; i < 20; i++) {
+        struct err err = {0};
+        assert_int_equal(world_turn(w, &err), 0);
+    }
+    coordinator_status(w->coordinator, &s);
+    assert_true(s.is_degraded);
+    assert_int_equal(s.waiting, 1);
+    assert_int_equal(s.missing_workers, 1);
+    assert_in_range(s.missing_bytes, 1 << 20, (int64_t)4 << 30);
+    assert_non_null(strstr(s.waiting_for, "start paceline-worker; one more that offers"));
+    worker_hello(&w->worker);
+    RUN_UNTIL(w, r->is_done);
+    request_verify(w, r);
+    coordinator_cancel(w->coordinator, r);
+    request_free(r);
+}
+
 static void cancelled_requests_leave_nothing_behind(void **state)
 {
     struct world *w = *state;
@@ -548,6 +577,7 @@ int main(void)
         TEST(a_failed_step_fails_its_requests_in_its_words),
         TEST(the_first_plan_that_fails_ends_the_program),
         TEST(a_later_plan_that_fails_does_not),
+        TEST(what_comes_while_nobody_serves_waits),
         TEST(cancelled_requests_leave_nothing_behind),
         TEST(stopping_waits_for_workers_only_if_there_are_some),
         TEST(who_waits_at_the_end_is_told),
