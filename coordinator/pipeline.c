@@ -165,8 +165,10 @@ static void pipeline_deliver(const struct pipeline_step *s, const Paceline__Step
             if (out.row.kind == BATCH_LOGITS)
                 out.logits = logits + logit_row++ * vocabulary * sizeof(float);
             out.choice = s->items[i].choice; /* read anew: take() may have cancelled it */
-            if (out.choice)
-                take(context, &out);
+            if (!out.choice)
+                continue;
+            out.choice->last_news_us = clock_now_us();
+            take(context, &out);
         }
     }
 }

@@ -60,6 +60,8 @@ struct choice {
     bool counts_told;            /* the workers know its token counts */
     struct choice_counts counts; /* of its tokens, when there are penalties */
     int in_flight;               /* steps that carry it now */
+    int64_t last_news_us;        /* when it arrived, or its last token came */
+    bool is_replaying;           /* a new plan computes anew what it had */
 
     /* wait_queue.c's own */
     int64_t wait_rank;   /* microseconds; the smaller one goes first */

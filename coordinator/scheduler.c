@@ -32,6 +32,8 @@ int scheduler_init(struct scheduler *s, const struct scheduler_spec *spec, struc
     if (rc == 0)
         rc = wait_queue_init(&s->waiting, spec->tenant_weights,
                              spec->n_tenants ? spec->n_tenants : 1, err);
+    if (rc == 0)
+        rc = replay_init(&s->replay, spec->n_slots, err);
     if (rc != 0)
         return rc;
     s->slots = calloc((size_t)spec->n_slots, sizeof(struct choice *));
@@ -44,6 +46,7 @@ void scheduler_clear(struct scheduler *s)
     step_builder_clear(&s->step);
     wait_queue_clear(&s->waiting);
     free(s->slots);
+    replay_clear(&s->replay);
     *s = (struct scheduler){0};
 }
 
@@ -68,11 +71,18 @@ void scheduler_add(struct scheduler *s, struct request *r)
     for (int i = 0; i < r->n_choices; i++) {
         struct choice *c = &r->choices[i];
         c->age = ++s->n_arrived;
+        c->last_news_us = clock_now_us();
         wait_queue_add(&s->waiting, c, clock_now_us());
     }
 }
 
 /* ---- who has what ---- */
+
+/* Its client does not take the rows that it has. */
+static bool choice_is_stalled(const struct choice *c)
+{
+    return c->request->kind == REQUEST_LOGITS && c->request->logits.length > LOGITS_UNTAKEN;
+}
 
 /* Others may find what it computes, also after it. */
 static bool choice_is_kept(const struct scheduler *s, const struct choice *c)
@@ -102,6 +112,7 @@ static void scheduler_leave_slot(struct scheduler *s, struct pipeline *p, struct
     s->slots[c->slot] = NULL;
     s->n_running--;
     c->slot = -1;
+    c->is_replaying = false;
 }
 
 void scheduler_remove(struct scheduler *s, struct pipeline *p, struct choice *c)
@@ -114,11 +125,23 @@ void scheduler_remove(struct scheduler *s, struct pipeline *p, struct choice *c)
 
 void scheduler_restart(struct scheduler *s)
 {
+    replay_begin(&s->replay, s->slots, s->spec.n_slots);
     for (int i = 0; i < s->spec.n_slots; i++)
         if (s->slots[i])
             choice_forget_blocks(s, s->slots[i]);
     kv_blocks_forget_names(&s->blocks);
     s->blocked_age = 0;
+}
+
+/* Some who ran before the new plan are not where they were yet. */
+static bool scheduler_is_replaying(const struct scheduler *s)
+{
+    for (int i = 0; i < s->replay.n; i++) {
+        const struct choice *c = replay_choice(&s->replay, s->slots, i);
+        if (c && !choice_is_stalled(c))
+            return true;
+    }
+    return false;
 }
 
 /* Who gives way to c, or c itself: of the tenant that has the youngest of all, the least urgent.
@@ -299,12 +322,6 @@ static bool scheduler_fork(struct scheduler *s, struct pipeline *p, struct choic
 
 /* ---- who begins ---- */
 
-/* Its client does not take the rows that it has. */
-static bool choice_is_stalled(const struct choice *c)
-{
-    return c->request->kind == REQUEST_LOGITS && c->request->logits.length > LOGITS_UNTAKEN;
-}
-
 /* Blocks that those who run will need for the tokens that they have. */
 static int scheduler_blocks_due(const struct scheduler *s)
 {
@@ -391,6 +408,7 @@ static int scheduler_take(struct scheduler *s, struct choice *c, int count, stru
         return rc;
     c->step = s->n_begun;
     c->n_before_step = before;
+    c->is_replaying = c->is_replaying && c->n_computed < c->n_tokens;
     scheduler_name_blocks(s, c);
     return 0;
 }
@@ -487,6 +505,8 @@ static int scheduler_rows_left(const struct scheduler *s)
 static int scheduler_prefill_budget(const struct scheduler *s, struct pipeline *p, int n_decoding)
 {
     int room = s->spec.max_rows - (int)s->step.batch.n_rows;
+    if (s->replay.n)
+        return pace_rows_alone(&p->cost, scheduler_rows_left(s), room);
     if (s->step.n_decode_rows)
         return pace_rows_beside(&p->cost, s->step.n_decode_rows, room);
     if (n_decoding)
@@ -494,33 +514,52 @@ static int scheduler_prefill_budget(const struct scheduler *s, struct pipeline *
     return pace_rows_alone(&p->cost, scheduler_rows_left(s), room);
 }
 
+/* Rows of the slot's prompt join the step: how many, or an error. *ret_too_large: the slot, if they
+ * would make the message too large, and none did before. */
+static int scheduler_add_prefill(struct scheduler *s, struct pipeline *p, int slot, int budget,
+                                 int *ret_too_large, struct err *err)
+{
+    struct choice *c = s->slots[slot];
+    if (!c || c->n_computed >= c->n_tokens || c->step == s->n_begun || choice_is_decoding(c))
+        return 0;
+    scheduler_adopt(s, c);
+    if (scheduler_is_computed_by_another(s, c) || !scheduler_fork(s, p, c) || c->slot < 0)
+        return 0;
+    int count = scheduler_prefill_rows(s, c, budget);
+    if (count == 0)
+        return 0;
+    if (!step_builder_fits(&s->step, c, count)) {
+        *ret_too_large = *ret_too_large < 0 ? slot : *ret_too_large;
+        return 0;
+    }
+    if (!scheduler_make_room(s, p, c, count))
+        return 0;
+    int rc = scheduler_take(s, c, count, err);
+    return rc == 0 ? count : rc;
+}
+
+/* Those who were interrupted first; the others in turns. */
 static int scheduler_add_prefills(struct scheduler *s, struct pipeline *p, int n_decoding,
                                   struct err *err)
 {
     int budget = scheduler_prefill_budget(s, p, n_decoding);
     int first = s->prefill_turn, too_large = -1;
+    for (int i = 0; i < s->replay.n && budget > 0; i++) {
+        int count = replay_choice(&s->replay, s->slots, i)
+                        ? scheduler_add_prefill(s, p, s->replay.slots[i], budget, &too_large, err)
+                        : 0;
+        if (count < 0)
+            return count;
+        budget -= count;
+    }
     for (int i = 0; i < s->spec.n_slots && budget > 0; i++) {
         int slot = (first + i) % s->spec.n_slots;
-        struct choice *c = s->slots[slot];
-        if (!c || c->n_computed >= c->n_tokens || c->step == s->n_begun || choice_is_decoding(c))
-            continue;
-        scheduler_adopt(s, c);
-        if (scheduler_is_computed_by_another(s, c) || !scheduler_fork(s, p, c) || c->slot < 0)
-            continue;
-        int count = scheduler_prefill_rows(s, c, budget);
-        if (count == 0)
-            continue;
-        if (!step_builder_fits(&s->step, c, count)) {
-            too_large = too_large < 0 ? slot : too_large;
-            continue;
-        }
-        if (!scheduler_make_room(s, p, c, count))
-            continue;
-        int rc = scheduler_take(s, c, count, err);
-        if (rc != 0)
-            return rc;
+        int count = scheduler_add_prefill(s, p, slot, budget, &too_large, err);
+        if (count < 0)
+            return count;
         budget -= count;
-        s->prefill_turn = (slot + 1) % s->spec.n_slots;
+        if (count > 0)
+            s->prefill_turn = (slot + 1) % s->spec.n_slots;
     }
     s->prompts_first = too_large >= 0 && s->step.n_decode_rows > 0;
     if (too_large >= 0)
@@ -532,10 +571,12 @@ static int scheduler_add_prefills(struct scheduler *s, struct pipeline *p, int n
  * no step waits behind another. */
 static int scheduler_most_in_flight(const struct scheduler *s, struct pipeline *p, int n_decoding)
 {
-    if (n_decoding)
-        return s->n_groups > p->n_stages ? s->n_groups : p->n_stages;
-    return pace_steps_alone(&p->cost,
-                            pace_rows_alone(&p->cost, scheduler_rows_left(s), s->spec.max_rows));
+    int most = s->n_groups > p->n_stages ? s->n_groups : p->n_stages;
+    if (n_decoding && !s->replay.n)
+        return most;
+    int alone = pace_steps_alone(
+        &p->cost, pace_rows_alone(&p->cost, scheduler_rows_left(s), s->spec.max_rows));
+    return n_decoding && most > alone ? most : alone;
 }
 
 /* 1: a step was sent; 0: there is nothing to do now */
@@ -543,6 +584,8 @@ static int scheduler_send_one(struct scheduler *s, struct pipeline *p, struct er
 {
     double weight;
     int n_decoding = scheduler_count_decoding(s, &weight);
+    if (!scheduler_is_replaying(s))
+        s->replay.n = 0;
     s->n_groups = pace_groups(&p->cost, n_decoding, s->n_groups);
     if (p->n_in_flight >= scheduler_most_in_flight(s, p, n_decoding))
         return 0;

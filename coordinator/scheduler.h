@@ -4,6 +4,8 @@
  * then runs until it is finished. A step carries the decode rows of one group of choices, and
  * chunks of prompts as long as the decoding ones keep their rhythm (pace.h); chunks of one prompt
  * follow each other into the pipeline without waiting, a decoding choice is in one step at most.
+ * After a new plan those who ran are computed again, whoever has heard nothing for longest first,
+ * and until that is done chunks are as large as when nobody decodes: all wait for it.
  *
  * Blocks are taken as sequences grow. What has been computed is found again by its content
  * (kv_blocks.h), so equal beginnings are computed once. When no block is free, the least urgent
@@ -15,6 +17,7 @@
 #include "base/err.h"
 #include "coordinator/kv_blocks.h"
 #include "coordinator/pipeline.h"
+#include "coordinator/replay.h"
 #include "coordinator/request.h"
 #include "coordinator/step_builder.h"
 #include "coordinator/wait_queue.h"
@@ -45,6 +48,7 @@ struct scheduler {
     struct wait_queue waiting;
     int n_running;
     int decode_turn, prefill_turn; /* slots that are looked at first */
+    struct replay replay;          /* those who ran before the new plan, until all are back */
     bool prompts_first;          /* decode rows left no room in the last message for one of them */
     int n_groups;                /* that the decoding choices form now */
     uint64_t n_arrived, n_begun; /* choices, steps */

@@ -174,6 +174,25 @@ static bool simulator_advance(struct simulator *s)
     return true;
 }
 
+void simulator_renew(struct simulator *s, int64_t after_us)
+{
+    struct err err;
+    pipeline_disconnect(&s->pipeline);
+    fake_stage_receive(&s->fake);
+    while (s->fake.n_queued)
+        fake_stage_lose(&s->fake);
+    fake_stage_forget(&s->fake);
+    s->n_under_way = 0;
+    s->now_us += after_us;
+    virtual_clock_set(s->now_us);
+    for (int i = 0; i < s->n_stages; i++)
+        s->free_us[i] = (double)s->now_us;
+    assert_int_equal(pipeline_connect(&s->pipeline, s->pipeline.epoch + 1, s->n_stages,
+                                      "inproc://stage", NULL, &err),
+                     0);
+    scheduler_restart(&s->scheduler);
+}
+
 static bool simulator_is_busy(const struct simulator *s)
 {
     for (int i = 0; i < s->n_requests; i++)

@@ -65,6 +65,8 @@ struct request *simulator_add(struct simulator *s, int n_prompt, int max_tokens,
 /* Until all have ended but the endless, or until a time; how long it took. */
 int64_t simulator_run(struct simulator *s);
 void simulator_run_until(struct simulator *s, int64_t us);
+/* What is under way is lost; after so long the same stages serve a new plan. */
+void simulator_renew(struct simulator *s, int64_t after_us);
 void simulator_forget_gaps(struct simulator *s);
 /* Of the gaps so far: p of 0..1, by nearest rank. */
 int64_t simulator_gap(struct simulator *s, double p);

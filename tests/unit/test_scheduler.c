@@ -385,6 +385,46 @@ static void a_new_plan_finds_nothing_in_the_cache(void **state)
     world_close(&w);
 }
 
+/* After a new plan: one after the other, in large chunks, also when the first ones talk again. Who
+ * has come since waits for them. */
+static void those_who_have_waited_longest_are_replayed_first(void **state)
+{
+    (void)state;
+    struct world w;
+    static const int order[] = {2, 0, 1};
+    struct request *r[4];
+    world_open(&w, 1, 1, world_spec(4, 1024, 512, 32, 8, 0));
+    for (uint32_t i = 0; i < 3; i++) {
+        r[i] = world_request(REQUEST_GENERATE, 200, 300, 1, i);
+        world_add(&w, r[i]);
+    }
+    while (r[2]->choices[0].n_tokens < 210)
+        world_turn(&w);
+    r[3] = world_request(REQUEST_GENERATE, 100, 2, 1, 3);
+    world_add(&w, r[3]);
+    for (int i = 0; i < 3; i++)
+        r[order[i]]->choices[0].last_news_us = 1000 + i;
+    world_renew(&w);
+    int at = 0, n_steps = 0;
+    for (; at < 3; n_steps++) {
+        world_send(&w);
+        assert_true(w.stage.n_queued > 0);
+        const struct batch *b = &w.stage.queue[0].batch;
+        for (uint32_t i = 0; i < b->n_sequences && at < 3; i++) {
+            const struct choice *c = &r[order[at]]->choices[0];
+            const struct batch_sequence *q = &b->sequences[i];
+            if (q->count > 1)
+                assert_int_equal(q->sequence, c->slot);
+            at += (int)(q->position + q->count) == c->n_tokens;
+        }
+        fake_stage_answer(&w.stage);
+        world_take(&w);
+    }
+    assert_in_range(n_steps, 3, 12); /* of 16 rows it would take 40 */
+    world_finish(&w);
+    world_close(&w);
+}
+
 /* ---- what goes wrong on the way ---- */
 
 static void begin_three_steps(struct world *w)
@@ -497,6 +537,7 @@ int main(void)
         cmocka_unit_test(what_is_scored_is_there_to_be_continued),
         cmocka_unit_test(choices_share_their_prompt),
         cmocka_unit_test(the_youngest_gives_way_when_blocks_run_out),
+        cmocka_unit_test(those_who_have_waited_longest_are_replayed_first),
         cmocka_unit_test(a_new_plan_finds_nothing_in_the_cache),
         cmocka_unit_test(a_lost_step_breaks_the_pipeline),
         cmocka_unit_test(wrong_results_break_the_pipeline),

@@ -196,6 +196,56 @@ static void a_short_prompt_is_not_stuck_behind_a_long_one(void **state)
     free(s);
 }
 
+/* Seconds after a new plan until the first and the last of the streams go on, and those that what
+ * is computed again takes on all machines together. */
+struct pause {
+    double first_s, last_s, rows_s;
+};
+
+static struct pause pause_of(int n_stages, int n_streams)
+{
+    struct simulated_stage stages[8];
+    struct simulator *s = malloc(sizeof *s);
+    assert_non_null(s);
+    cut_evenly(stages, n_stages);
+    simulator_open(s, n_stages, stages, 100, n_streams, 2048);
+    for (int i = 0; i < n_streams; i++)
+        simulator_add(s, 100 + 50 * i, 1500, true);
+    simulator_run_until(s, s->now_us + 60 * 1000 * 1000);
+    struct pause p = {.first_s = INFINITY};
+    for (int i = 0; i < n_streams; i++)
+        p.rows_s += s->requests[i].request->choices[0].n_tokens * whole.row_us / n_stages * 1e-6;
+    simulator_renew(s, 0);
+    int64_t lost_us = s->now_us;
+    for (int waiting = n_streams, before; waiting; waiting = before) {
+        simulator_run_until(s, s->now_us + 1);
+        before = 0;
+        for (int i = 0; i < n_streams; i++)
+            before += s->requests[i].last_us <= lost_us;
+        if (before < n_streams)
+            p.first_s = fmin(p.first_s, (double)(s->now_us - lost_us) * 1e-6);
+        p.last_s = (double)(s->now_us - lost_us) * 1e-6;
+    }
+    simulator_close(s);
+    free(s);
+    return p;
+}
+
+/* Streams lose their worker: nobody waits for much longer than all takes that is computed again,
+ * and the first one not for long. */
+static void a_pause_is_hardly_longer_than_what_is_computed_again(void **state)
+{
+    (void)state;
+    for (int n = 1; n <= 4; n *= 2) {
+        struct pause p = pause_of(n, 8);
+        print_message("%d stages, 8 streams: after a new plan the first goes on after %.2f, the "
+                      "last after %.2f of what is computed again\n",
+                      n, p.first_s / p.rows_s, p.last_s / p.rows_s);
+        assert_true(p.last_s <= 1.25 * p.rows_s);
+        assert_true(p.first_s <= 0.25 * p.rows_s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +255,7 @@ int main(void)
         cmocka_unit_test(slow_links_are_filled_with_more_steps),
         cmocka_unit_test(streams_keep_their_rhythm_beside_a_long_prompt),
         cmocka_unit_test(a_short_prompt_is_not_stuck_behind_a_long_one),
+        cmocka_unit_test(a_pause_is_hardly_longer_than_what_is_computed_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
