@@ -251,6 +251,8 @@ int deployment_change_review(struct deployment *d, struct registry *r, struct pi
     int rc = 0;
     if (d->state == DEPLOYMENT_SERVING && change_is_under_way(d))
         change_continue(d, r, p, ret_event);
+    if (look && change_find_draining(r)) /* who goes does not wait for what was to wait */
+        d->change_after_ms = 0;
     bool is_due = d->change_after_ms && clock_now_ms() >= d->change_after_ms;
     if (d->state == DEPLOYMENT_SERVING && !change_is_under_way(d) && (look || is_due) &&
         clock_now_ms() >= d->change_after_ms) {

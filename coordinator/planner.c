@@ -13,6 +13,7 @@
 #define GROUPS_ALL       10   /* up to so many numbers of groups are all looked at */
 #define EQUAL            1e-7 /* a share that is no difference */
 #define LAST_VALUES      40
+#define LEAST_SHARE      1e-9
 #define ALIKE            1.10 /* speeds within this are taken for equal */
 
 const char *const planner_objectives[] = {"balanced", "latency", "throughput", NULL};
@@ -117,6 +118,7 @@ static void planner_bisect(struct planner_choice *c, int groups, double rows, bo
     double low = planner_search_bound(c->search) * 0.999, high = INFINITY;
     if (!planner_finds(c, groups, rows, by_rows, &high))
         return; /* a round waits for the way through all stages, however slow one is */
+    low = fmax(low, high * LEAST_SHARE); /* a bound of 0 would never be approached */
     while (high > low * PRECISION) {
         double middle = sqrt(low * high), found = middle;
         if (planner_finds(c, groups, rows, by_rows, &found))

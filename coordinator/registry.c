@@ -11,9 +11,11 @@
 #define HEARTBEAT_MS 250
 #define SILENCE_MS   1000
 /* A worker whose connection ended, and that is alive, is back sooner. */
-#define RECONNECT_MS  500
-#define LAST_WORDS_MS 50
-#define MAX_WORKERS   1024
+#define UNFIT_MS        INT64_C(30000) /* before a worker that could not load is asked again ... */
+#define UNFIT_DOUBLINGS 6              /* ... and longer each time */
+#define RECONNECT_MS    500
+#define LAST_WORDS_MS   50
+#define MAX_WORKERS     1024
 /* A plan that a worker still does not know after so many heartbeats was lost on the way to it. */
 #define BEATS_ASTRAY 8
 #define DIGEST_BYTES 32
@@ -175,12 +177,13 @@ static bool registry_name_is_taken(const struct registry *r, const struct wire_i
     return enrolled && !keys_are_equal(enrolled->key, from->key);
 }
 
-/* Printable and bounded, whatever a peer sent. */
+/* Printable, bounded, and nothing that files and JSON take for more than a letter, whatever a peer
+ * sent. */
 static void registry_clean_name(const char *wanted, char to[56])
 {
     size_t n = 0;
     for (const char *p = wanted; *p && n < 55; p++)
-        to[n++] = *p > ' ' && *p < 127 ? *p : '_';
+        to[n++] = *p > ' ' && *p < 127 && !strchr("#\"\\", *p) ? *p : '_';
     to[n] = '\0';
     if (!n)
         strcpy(to, "worker");
@@ -320,6 +323,16 @@ static void registry_on_standby_failed(struct worker_entry *w, int code, const c
         log_warning("worker %s holds no layers as a standby: %s", w->name, reason);
 }
 
+/* A link, a disk, memory that others have now may be better later; a file that is none stays so. */
+static void registry_set_unfit(struct worker_entry *w, int code)
+{
+    bool may_pass = code == ERR_NETWORK || code == ERR_IO || code == ERR_MEMORY;
+    int64_t pause_ms = UNFIT_MS << (w->n_unfit < UNFIT_DOUBLINGS ? w->n_unfit : UNFIT_DOUBLINGS);
+    w->unfit = true;
+    w->n_unfit++;
+    w->unfit_until_ms = may_pass ? clock_now_ms() + pause_ms : 0;
+}
+
 static void registry_on_failed(struct registry *r, struct worker_entry *w,
                                const Paceline__Failed *f)
 {
@@ -328,7 +341,8 @@ static void registry_on_failed(struct registry *r, struct worker_entry *w,
     int code = f->code < 0 && f->code >= ERR_INTERNAL ? f->code : ERR_INTERNAL;
     if (w->next_stage >= 0 && f->epoch == w->next_epoch) {
         /* Too little memory for two stages says nothing of one. */
-        w->unfit = code != ERR_CANCELLED && code != ERR_MEMORY;
+        if (code != ERR_CANCELLED && code != ERR_MEMORY)
+            registry_set_unfit(w, code);
         r->next_failed = true;
         err_set(&r->next_failure, code, "worker %s: %s", w->name, reason);
         return;
@@ -337,7 +351,8 @@ static void registry_on_failed(struct registry *r, struct worker_entry *w,
         registry_on_standby_failed(w, code, reason);
     if (w->stage < 0 || f->epoch != w->epoch)
         return;
-    w->unfit = w->state == WORKER_LOADING && f->code != ERR_CANCELLED;
+    if (w->state == WORKER_LOADING && code != ERR_CANCELLED)
+        registry_set_unfit(w, code);
     r->stage_failed = true;
     r->failed_epoch = f->epoch;
     err_set(&r->failure, code, "worker %s: %s", w->name, reason);
@@ -357,6 +372,9 @@ static void registry_on_measured(struct registry *r, struct worker_entry *w,
               m->attend_s < 1 && m->attend_many_s >= 0 && m->attend_many_s < 1;
     for (size_t i = 0; ok && i < m->n_seconds; i++)
         ok = m->seconds[i] >= 0 && m->seconds[i] < 1e5;
+    for (int kind = 0; ok && kind <= PLAN_HEAD; kind++) /* all of a kind, or none of it */
+        for (int i = 0; ok && i < PLAN_POINTS; i++)
+            ok = (m->seconds[kind * PLAN_POINTS + i] > 0) == (m->seconds[kind * PLAN_POINTS] > 0);
     ok = ok && m->seconds[0] > 0 && m->seconds[PLAN_HEAD * PLAN_POINTS] > 0;
     r->measured = true;
     w->measure = ok ? MEASURE_KNOWN : MEASURE_FAILED;
@@ -638,6 +656,10 @@ void registry_keep_time(struct registry *r)
         if (w->disconnected_ms && now - w->disconnected_ms > RECONNECT_MS) {
             registry_remove(r, w, "has closed its connection and is taken for lost");
             continue;
+        }
+        if (w->unfit && w->unfit_until_ms && now > w->unfit_until_ms) {
+            w->unfit = false;
+            r->joined = true; /* look at the plan */
         }
         Paceline__Heartbeat beat = PACELINE__HEARTBEAT__INIT;
         beat.epoch = w->epoch;

@@ -42,7 +42,9 @@ struct worker_entry {
 
     /* the stage it was given, of deployment's newest plan */
     enum worker_state state;
-    bool unfit; /* it could not load a stage: not asked again until it joins anew */
+    bool unfit;             /* it could not load a stage: not asked again until it joins anew ... */
+    int64_t unfit_until_ms; /* ... or this has passed; 0: for good */
+    int n_unfit;            /* times */
     int stage, first_layer, end_layer; /* -1: none */
     uint64_t epoch;
     int64_t load_done, load_total;

@@ -13,8 +13,9 @@ static bool trust_look(struct trust *t)
     struct err err = {0};
     t->last_look_ms = clock_now_ms();
     int rc = allow_list_refresh(&t->list, &err);
-    if (rc < 0)
+    if (rc < 0 && strcmp(err.text, t->failure.text) != 0) /* once, though it is tried again */
         log_error("%s: the list of workers stays as it was", err.text);
+    t->failure = err;
     return rc > 0;
 }
 

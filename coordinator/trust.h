@@ -16,6 +16,7 @@ struct trust {
     struct zap zap;
     int64_t last_look_ms; /* at the files */
     int64_t last_told_ms; /* of strangers; 0: never */
+    struct err failure;   /* of the last look; told once */
 };
 
 /* folder: as trust_store_locate(). Opens the door of the context, so before any socket is bound. */

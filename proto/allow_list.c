@@ -148,9 +148,10 @@ int allow_list_refresh(struct allow_list *l, struct err *err)
         list_stamp(l, i, &now[i]);
     if (stamp_is_equal(&now[0], &l->stamps[0]) && stamp_is_equal(&now[1], &l->stamps[1]))
         return 0;
-    memcpy(l->stamps, now, sizeof now);
     struct allow_list fresh;
     int rc = allow_list_open(&fresh, l->store, err);
+    if (rc == ERR_CONFIG) /* it will say the same until it is edited; else it is read again */
+        memcpy(l->stamps, now, sizeof now);
     if (rc != 0)
         return rc;
     list_clear(l);

@@ -67,6 +67,22 @@ static double measure_elements(const struct model_config *c)
     return c->hidden_size * (2 * q + 2 * kv + 3.0 * c->intermediate_size);
 }
 
+/* The fewest heads, from `least` on, whose columns are whole blocks of the type that reads them. */
+static int measure_slice_kv_heads(const struct measure_spec *spec, int least)
+{
+    const struct model_config *c = &spec->config;
+    int group = c->n_heads / c->n_kv_heads, n = least > 1 ? least : 1;
+    for (; n < c->n_kv_heads; n++) {
+        bool fits = true;
+        for (int kind = 0; kind < spec->n_kinds; kind++)
+            fits =
+                fits && n * group * c->head_dim % quant_block_elements(spec->types[kind][3]) == 0;
+        if (fits)
+            break;
+    }
+    return n;
+}
+
 /* A layer with a part of the heads and of the feed-forward: the same work for each element. */
 static void measure_cut_slice(struct measure *m)
 {
@@ -75,7 +91,7 @@ static void measure_cut_slice(struct measure *m)
     m->config = *whole;
     if (parts > 1) {
         group = whole->n_heads / whole->n_kv_heads;
-        m->config.n_kv_heads = whole->n_kv_heads / parts > 1 ? whole->n_kv_heads / parts : 1;
+        m->config.n_kv_heads = measure_slice_kv_heads(m->spec, whole->n_kv_heads / parts);
         m->config.n_heads = m->config.n_kv_heads * group;
         int inner = whole->intermediate_size / parts / 256 * 256;
         m->config.intermediate_size = inner > 256 ? inner : 256;
@@ -284,11 +300,11 @@ static void measure_kinds(struct measure *m, struct measure_result *r)
     for (int kind = 0; kind < m->spec->n_kinds && !measure_is_cancelled(m); kind++) {
         double *s = r->seconds[kind];
         measure_bind_layers(m, kind);
-        measure_layer_once(m, 64, true, 0);      /* pages are there, threads are awake */
-        if (kind > 0 && measure_left_s(m) < 0) { /* no time: as the first kind */
+        if (kind > 0 && (measure_left_s(m) < 0 || !m->n_layers)) { /* no time: as the first kind */
             memcpy(s, r->seconds[0], sizeof r->seconds[0]);
             continue;
         }
+        measure_layer_once(m, 64, true, 0); /* pages are there, threads are awake */
         for (int i = 0; i < 3; i++)
             s[i] = measure_point(m, kind, measure_rows[i], false, 0);
         s[3] = measure_large(m, kind, 3, s[2]);

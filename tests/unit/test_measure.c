@@ -116,6 +116,37 @@ static void a_share_of_a_processor_is_not_a_whole_one(void **state)
                  slow.layer_s * 1e6, slow.held_up, whole.layer_s * 1e6, whole.held_up);
 }
 
+/* Layers that are measured in slices are those of models that exist; slices are whole blocks. */
+static void large_layers_are_measured_in_slices(void **state)
+{
+    static const struct {
+        int hidden, inner, heads, kv_heads;
+        enum tensor_type down;
+    } shapes[] = {
+        {3584, 18944, 28, 4, TENSOR_Q4_K},  /* 7B */
+        {5120, 13824, 40, 8, TENSOR_Q4_K},  /* 14B */
+        {5120, 13696, 40, 40, TENSOR_Q8_0}, /* Qwen1.5-14B: not of Q4_K's blocks */
+        {8192, 29568, 64, 8, TENSOR_Q8_0},  /* 72B */
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const atomic_bool cancelled = true; /* once will do */
+        struct measure_spec spec = small(*state);
+        struct err err = {0};
+        double layer_s = 0;
+        spec.config.hidden_size = shapes[i].hidden;
+        spec.config.intermediate_size = shapes[i].inner;
+        spec.config.n_heads = shapes[i].heads;
+        spec.config.n_kv_heads = shapes[i].kv_heads;
+        spec.config.head_dim = spec.config.rope_dim = 128;
+        spec.cancelled = &cancelled;
+        memset(spec.types[0], TENSOR_Q4_K, MODEL_SHAPE_MATRICES);
+        spec.types[0][6] = (unsigned char)shapes[i].down;
+        if (measure_glance(&spec, &layer_s, &err) != 0)
+            fail_msg("%d x %d: %s", shapes[i].hidden, shapes[i].inner, err.text);
+        assert_true(layer_s > 0);
+    }
+}
+
 int main(void)
 {
     static struct kernels kernels;
@@ -127,6 +158,7 @@ int main(void)
         cmocka_unit_test_prestate(a_share_of_a_processor_is_not_a_whole_one, &kernels),
         cmocka_unit_test_prestate(it_takes_no_more_memory_than_is_offered, &kernels),
         cmocka_unit_test_prestate(what_is_no_model_is_refused, &kernels),
+        cmocka_unit_test_prestate(large_layers_are_measured_in_slices, &kernels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
