@@ -25,7 +25,8 @@ enum err_code {
     ERR_CANCELLED = -12,   /* whoever asked does not want it any more */
     ERR_INTERNAL = -13,    /* we broke a promise, and say so instead of crashing */
     ERR_QUOTA = -14,       /* one client has its share: its own requests must end first */
-    ERR_TIMEOUT = -15      /* it took longer than is allowed here */
+    ERR_TIMEOUT = -15,     /* it took longer than is allowed here */
+    ERR_CRASH = -16        /* whoever works on it ends of it */
 };
 
 struct err {

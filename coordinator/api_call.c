@@ -77,6 +77,8 @@ const char *api_call_error_code(const struct err *err)
         return "tenant_limit";
     case ERR_TIMEOUT:
         return "timeout";
+    case ERR_CRASH:
+        return "worker_crash";
     default:
         return NULL;
     }

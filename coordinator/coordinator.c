@@ -365,6 +365,22 @@ static void coordinator_count_plan(struct coordinator *c)
     metrics_plan(c->metrics, stages, n, c->scheduler.n_running);
 }
 
+/* A worker ended, or refused a step. Whoever was alone with it, and not for the first time, is not
+ * tried again. */
+static void coordinator_look_for_cause(struct coordinator *c, const struct deployment_loss *loss)
+{
+    struct err why = {0};
+    struct choice *guilty = scheduler_suspect(&c->scheduler, loss->is_seen);
+    if (!guilty)
+        return;
+    err_set(&why, ERR_CRASH,
+            "this request is not tried again, for it was under way each time when workers ended or "
+            "refused their work, the last time alone: %s",
+            loss->words);
+    log_error("request %s: %s", guilty->request->id, why.text);
+    coordinator_fail(c, guilty->request, &why);
+}
+
 static void coordinator_on_event(struct coordinator *c, enum deployment_event event)
 {
     if (event == DEPLOYMENT_BEGAN) {
@@ -377,6 +393,8 @@ static void coordinator_on_event(struct coordinator *c, enum deployment_event ev
     }
     if (event == DEPLOYMENT_FAILED) {
         coordinator_fail_all(c, &c->deployment.failure);
+    } else if (event == DEPLOYMENT_LOST && c->deployment.loss.is_suspicious) {
+        coordinator_look_for_cause(c, &c->deployment.loss);
     }
     /* Nobody promises that workers will come: the running requests are not waited for. */
     if (c->is_draining && c->deployment.state == DEPLOYMENT_WAITING) {

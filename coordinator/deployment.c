@@ -254,25 +254,34 @@ static bool deployment_all_ready(const struct deployment *d, const struct regist
     return true;
 }
 
-/* Out of service: LOST, unless this has happened too often without any result, for then what is
- * replayed may be what breaks it. */
+/* Without a cause that is known, nor any result: what is replayed may be what breaks it. */
+static void deployment_count_barren(struct deployment *d, const struct pipeline *p,
+                                    enum deployment_event *ret_event)
+{
+    if (p->n_results > 0)
+        d->n_barren = 0;
+    else if (p->next_step > 1)
+        d->n_barren++;
+    if (d->n_barren < MAX_BARREN)
+        return;
+    d->n_barren = 0;
+    *ret_event = DEPLOYMENT_FAILED;
+    err_set(&d->failure, ERR_INTERNAL,
+            "%d plans in a row broke before they brought a result: the coordinator's log names the "
+            "workers",
+            MAX_BARREN);
+}
+
 void deployment_interrupt(struct deployment *d, struct registry *r, struct pipeline *p,
-                          enum deployment_event *ret_event)
+                          const struct deployment_loss *loss, enum deployment_event *ret_event)
 {
     if (d->state == DEPLOYMENT_SERVING) {
         *ret_event = DEPLOYMENT_LOST;
-        if (p->n_results > 0)
-            d->n_barren = 0;
-        else if (p->next_step > 1)
-            d->n_barren++;
-        if (d->n_barren >= MAX_BARREN) {
-            d->n_barren = 0;
-            *ret_event = DEPLOYMENT_FAILED;
-            err_set(&d->failure, ERR_INTERNAL,
-                    "%d plans in a row broke before they brought a result: the coordinator's log "
-                    "names the workers",
-                    MAX_BARREN);
-        }
+        d->loss = loss ? *loss : (struct deployment_loss){.is_suspicious = false};
+        if (!loss)
+            deployment_count_barren(d, p, ret_event);
+        else if (loss->is_suspicious)
+            pipeline_blame(p, loss->step);
     }
     pipeline_disconnect(p);
     deployment_release_workers(d, r);
@@ -281,19 +290,18 @@ void deployment_interrupt(struct deployment *d, struct registry *r, struct pipel
 static int deployment_on_failure(struct deployment *d, struct registry *r, struct pipeline *p,
                                  enum deployment_event *ret_event, struct err *err)
 {
-    bool served = d->state == DEPLOYMENT_SERVING;
+    /* A link that failed says nothing of the requests. */
+    bool is_link = r->failure.code == ERR_NETWORK || r->failure.code == ERR_LIMIT;
+    struct deployment_loss refused = {
+        .is_suspicious = true, .is_seen = true, .step = r->failed_step};
+    snprintf(refused.words, sizeof refused.words, "%s", r->failure.text);
     log_error("%s", r->failure.text);
-    deployment_interrupt(d, r, p, ret_event);
+    deployment_interrupt(d, r, p, is_link ? NULL : &refused, ret_event);
     d->obstacle = r->failure;
     if (!d->served_once && r->failure.code != ERR_CANCELLED) {
         /* The workers that were said to suffice do not: file or memory is not what it should be. */
         *err = r->failure;
         return r->failure.code;
-    }
-    /* A link that failed says nothing of the requests: they are replayed. */
-    if (served && r->failure.code != ERR_NETWORK && r->failure.code != ERR_LIMIT) {
-        *ret_event = DEPLOYMENT_FAILED;
-        err_set(&d->failure, ERR_INTERNAL, "%s", r->failure.text); /* no client's fault */
     }
     return 0;
 }
@@ -311,11 +319,26 @@ static bool deployment_is_stuck(const struct deployment *d, const struct registr
     return true;
 }
 
+static void deployment_describe_loss(const struct deployment *d, const struct registry *r,
+                                     struct deployment_loss *ret_loss)
+{
+    bool crashed = r->lost_end == WORKER_CRASHED;
+    *ret_loss = (struct deployment_loss){.is_suspicious = crashed || r->lost_end == WORKER_ENDED,
+                                         .is_seen = crashed && r->lost_step &&
+                                                    r->lost_epoch == d->plan.epoch};
+    if (ret_loss->is_seen)
+        ret_loss->step = r->lost_step;
+    snprintf(ret_loss->words, sizeof ret_loss->words, "worker %s %s%s%s", r->lost_name,
+             crashed ? "crashed (" : "ended", crashed ? r->lost_fault : "", crashed ? ")" : "");
+}
+
 /* What ends a plan. true: there are workers to plan anew with. */
 static bool deployment_review_losses(struct deployment *d, struct registry *r, struct pipeline *p,
                                      enum deployment_event *ret_event)
 {
     bool in_service = d->state == DEPLOYMENT_SERVING;
+    struct deployment_loss loss;
+    deployment_describe_loss(d, r, &loss);
     if (r->stage_lost)
         log_warning("worker %s is gone: planning anew", r->lost_name);
     else if (in_service && p->is_broken)
@@ -324,7 +347,7 @@ static bool deployment_review_losses(struct deployment *d, struct registry *r, s
         log_warning("a step is lost and no worker computes: planning anew");
     else
         return false;
-    deployment_interrupt(d, r, p, ret_event);
+    deployment_interrupt(d, r, p, r->stage_lost ? &loss : NULL, ret_event);
     return true;
 }
 
@@ -339,7 +362,7 @@ void deployment_begin(struct deployment *d, struct registry *r, struct pipeline 
         log_error("worker %s: %s", first->name, failure.text);
         first->unfit = true;
         d->obstacle = failure;
-        deployment_interrupt(d, r, p, ret_event);
+        deployment_interrupt(d, r, p, NULL, ret_event);
         r->joined = true; /* the others may do without it */
         return;
     }

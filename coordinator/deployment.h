@@ -49,6 +49,14 @@ struct deployment_plan {
     int n_stages;
 };
 
+/* How the plan in service ended. */
+struct deployment_loss {
+    bool is_suspicious; /* what was under way may have been the cause: the pipeline has told it */
+    bool is_seen;       /* by a worker, which may have named the step: */
+    uint64_t step;      /* 0: any that was under way */
+    char words[300];    /* "worker desk-1 crashed (Segmentation fault)" */
+};
+
 struct deployment {
     struct deployment_spec spec;
     struct weight_file *weights;
@@ -80,10 +88,13 @@ struct deployment {
     struct replan_state replan;  /* what observed times say of the plan in service */
     int64_t replan_judged_ms;
     int64_t standby_reviewed_ms;
-    struct err obstacle;  /* why there is no plan; code 0: none known */
-    struct err failure;   /* of DEPLOYMENT_FAILED */
+    struct err obstacle; /* why there is no plan; code 0: none known */
+    struct err failure;  /* of DEPLOYMENT_FAILED */
+    struct deployment_loss loss;
     int64_t last_told_ms; /* how far loading is, in the log */
-    int n_barren; /* plans in a row that broke after steps went out and before one came back */
+    /* Plans in a row that broke, without a worker's end, after steps went out and before one came
+     * back. */
+    int n_barren;
 };
 
 /* Opens the model and starts hashing it. Context and concurrency 0: defaults, the model's limits;
@@ -95,7 +106,7 @@ void deployment_close(struct deployment *d);
 enum deployment_event {
     DEPLOYMENT_NOTHING,
     DEPLOYMENT_BEGAN, /* a plan is in service: the pipeline is connected */
-    DEPLOYMENT_LOST,  /* it was in service and is not any more; the next plan replays */
+    DEPLOYMENT_LOST,  /* it was in service and is not any more; the next plan replays: d->loss */
     DEPLOYMENT_FAILED /* as LOST, but replaying is no use: d->failure says why */
 };
 /* Looks at what happened to the workers and moves on. Call after registry_receive(). Fails only

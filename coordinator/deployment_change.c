@@ -222,7 +222,7 @@ static void change_continue(struct deployment *d, struct registry *r, struct pip
 {
     if (change_must_interrupt(r)) {
         change_abandon(d, r, r->next_failure.text);
-        deployment_interrupt(d, r, p, ret_event);
+        deployment_interrupt(d, r, p, &(struct deployment_loss){.is_suspicious = false}, ret_event);
         r->joined = true; /* plan anew */
     } else if (r->next_failed || r->next_lost) {
         change_abandon(d, r, r->next_failed ? r->next_failure.text : "a worker is gone");

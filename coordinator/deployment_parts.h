@@ -54,9 +54,10 @@ int deployment_standby_review(struct deployment *d, struct registry *r, struct e
 bool deployment_standby_plan(const struct deployment *d, const struct deployment_plan *before,
                              struct worker_entry *const *entries, int n,
                              const struct deployment_plan *best, struct deployment_plan *ret_plan);
-/* Out of service; the next review plans anew. */
+/* Out of service; the next review plans anew. loss: how it ended; NULL: nobody knows, and if it
+ * happens again and again before anything comes back, what runs fails. */
 void deployment_interrupt(struct deployment *d, struct registry *r, struct pipeline *p,
-                          enum deployment_event *ret_event);
+                          const struct deployment_loss *loss, enum deployment_event *ret_event);
 /* All stages of d->plan are ready: into service. */
 void deployment_begin(struct deployment *d, struct registry *r, struct pipeline *p,
                       enum deployment_event *ret_event);

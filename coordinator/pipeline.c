@@ -5,6 +5,7 @@
 #include "coordinator/metrics.h"
 #include "coordinator/planner.h"
 #include "coordinator/step_log.h"
+#include "coordinator/suspects.h"
 #include "proto/step_message.h"
 #include "proto/wire.h"
 
@@ -257,9 +258,12 @@ static void pipeline_on_result(struct pipeline *p, const Paceline__StepResult *r
     pipeline_deliver(s, result, zmq_msg_data(frame), vocabulary, take, context);
     pipeline_log_times(s, result);
     pipeline_record(p, s, result, answered_us);
-    for (int i = 0; i < s->n_items; i++)
-        if (s->items[i].choice)
-            done(context, s->items[i].choice);
+    for (int i = 0; i < s->n_items; i++) {
+        if (!s->items[i].choice)
+            continue;
+        suspects_prove(s->items[i].choice, s->items[i].end);
+        done(context, s->items[i].choice);
+    }
     pipeline_drop_oldest(p);
 }
 
@@ -300,6 +304,16 @@ void pipeline_receive(struct pipeline *p, uint32_t vocabulary,
         zmq_msg_close(&envelope);
         zmq_msg_close(&frame);
     }
+}
+
+void pipeline_blame(struct pipeline *p, uint64_t step)
+{
+    for (struct pipeline_step *s = p->oldest; s; s = s->next)
+        for (int i = 0; i < s->n_items && (!step || s->step == step); i++) {
+            struct choice *c = s->items[i].choice;
+            if (c && c->lost_end < s->items[i].end)
+                c->lost_end = s->items[i].end;
+        }
 }
 
 void pipeline_forget(struct pipeline *p, const struct choice *choice)

@@ -16,6 +16,7 @@ struct metrics;
 struct pipeline_item {     /* a sequence's share of a step */
     struct choice *choice; /* NULL once it was cancelled */
     uint32_t slot;
+    int end;       /* tokens of the choice that are computed with this step */
     int n_outputs; /* results that must come back, all of one kind */
     enum batch_output_kind kind;
 };
@@ -78,6 +79,9 @@ int pipeline_send(struct pipeline *p, struct batch *b, struct pipeline_item *ite
 void pipeline_receive(struct pipeline *p, uint32_t vocabulary,
                       void (*take)(void *context, const struct pipeline_result *result),
                       void (*done)(void *context, struct choice *choice), void *context);
+/* What broke the plan may be in this step, or, if it is 0, in any that is under way: tells the
+ * choices (lost_end). Before the steps are forgotten. */
+void pipeline_blame(struct pipeline *p, uint64_t step);
 /* The choice is going away: its results in flight are nobody's. */
 void pipeline_forget(struct pipeline *p, const struct choice *choice);
 

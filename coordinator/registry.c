@@ -136,11 +136,14 @@ static bool registry_is_endpoint(const char *text)
     return port >= 1 && port <= 65535;
 }
 
-static void registry_remove(struct registry *r, struct worker_entry *w, const char *why)
+static void registry_remove(struct registry *r, struct worker_entry *w, enum worker_end end,
+                            const char *why)
 {
     log_warning("worker %s %s", w->name, why);
     if (w->stage >= 0) {
         r->stage_lost = true;
+        r->lost_end = end;
+        r->lost_step = 0;
         snprintf(r->lost_name, sizeof r->lost_name, "%s", w->name);
         r->lost_bytes = w->memory_bytes;
     }
@@ -268,7 +271,7 @@ static void registry_on_hello(struct registry *r, const struct wire_identity *fr
     if (!known)
         known = registry_find_namesake(r, from, h->name);
     if (known)
-        registry_remove(r, known, "was restarted");
+        registry_remove(r, known, WORKER_ENDED, "was restarted");
     char text[256], clean[256];
     if (registry_judge(r, h, text, sizeof text)) {
         registry_copy(clean, sizeof clean, text);
@@ -355,7 +358,24 @@ static void registry_on_failed(struct registry *r, struct worker_entry *w,
         registry_set_unfit(w, code);
     r->stage_failed = true;
     r->failed_epoch = f->epoch;
+    r->failed_step = f->step;
     err_set(&r->failure, code, "worker %s: %s", w->name, reason);
+}
+
+static void registry_on_crashed(struct registry *r, struct worker_entry *w,
+                                const Paceline__Crashed *c)
+{
+    char fault[sizeof r->lost_fault], why[200];
+    bool has_stage = w->stage >= 0;
+    registry_copy(fault, sizeof fault, c->fault);
+    snprintf(why, sizeof why, "crashed (%s) in step %" PRIu64 " of epoch %" PRIu64, fault, c->step,
+             c->epoch);
+    registry_remove(r, w, WORKER_CRASHED, why);
+    if (!has_stage)
+        return;
+    r->lost_epoch = c->epoch;
+    r->lost_step = c->step;
+    snprintf(r->lost_fault, sizeof r->lost_fault, "%s", fault);
 }
 
 static void registry_on_next_ready(struct registry *r, struct worker_entry *w)
@@ -478,6 +498,7 @@ static void registry_on_beat(struct registry *r, struct worker_entry *w,
     } else if (w->beats_astray == BEATS_ASTRAY) {
         log_warning("worker %s does not know its stage", w->name);
         r->stage_lost = true;
+        r->lost_end = WORKER_SILENT;
         snprintf(r->lost_name, sizeof r->lost_name, "%s", w->name);
     } else if (has_next && beat->ready_epoch == w->next_epoch) {
         registry_on_next_ready(r, w);
@@ -533,7 +554,7 @@ void registry_review_trust(struct registry *r)
     for (struct worker_entry *w = r->workers, *next; w; w = next) {
         next = w->next;
         if (!trust_knows(r->trust, w->key))
-            registry_remove(r, w, "was revoked");
+            registry_remove(r, w, WORKER_LEFT, "was revoked");
     }
 }
 
@@ -593,6 +614,9 @@ static void registry_on_message(struct registry *r, const struct wire_identity *
     case PACELINE__CONTROL__BODY_FAILED:
         registry_on_failed(r, w, c->failed);
         break;
+    case PACELINE__CONTROL__BODY_CRASHED:
+        registry_on_crashed(r, w, c->crashed);
+        break;
     case PACELINE__CONTROL__BODY_DEPART:
         if (!w->is_leaving)
             log_info("worker %s wants to leave", w->name);
@@ -600,7 +624,7 @@ static void registry_on_message(struct registry *r, const struct wire_identity *
         r->joined = true; /* look at the plan */
         break;
     case PACELINE__CONTROL__BODY_LEAVE:
-        registry_remove(r, w, "left");
+        registry_remove(r, w, WORKER_LEFT, "left");
         break;
     default:
         log_warning("worker %s sent a message that only a coordinator sends", w->name);
@@ -650,11 +674,12 @@ void registry_keep_time(struct registry *r)
         if (deaf_ms > 0 && w->disconnected_ms)
             w->disconnected_ms += deaf_ms;
         if (now - w->last_heard_ms > r->silence_ms) {
-            registry_remove(r, w, "has been silent for too long and is taken for lost");
+            registry_remove(r, w, WORKER_SILENT,
+                            "has been silent for too long and is taken for lost");
             continue;
         }
         if (w->disconnected_ms && now - w->disconnected_ms > RECONNECT_MS) {
-            registry_remove(r, w, "has closed its connection and is taken for lost");
+            registry_remove(r, w, WORKER_ENDED, "has closed its connection and is taken for lost");
             continue;
         }
         if (w->unfit && w->unfit_until_ms && now > w->unfit_until_ms) {

@@ -14,6 +14,14 @@
 
 enum worker_state { WORKER_JOINED, WORKER_LOADING, WORKER_SERVING };
 
+/* How a worker went. */
+enum worker_end {
+    WORKER_LEFT,    /* in order, or it was revoked */
+    WORKER_SILENT,  /* not heard any more: the machine or the network */
+    WORKER_ENDED,   /* its program is gone: the connection closed, or it was started again */
+    WORKER_CRASHED, /* and could say so */
+};
+
 enum worker_measure { MEASURE_UNASKED, MEASURE_ASKED, MEASURE_KNOWN, MEASURE_FAILED };
 
 struct worker_entry {
@@ -88,9 +96,12 @@ struct registry {
     bool stage_ready;
     bool stage_lost; /* a worker with a stage is gone */
     char lost_name[64];
-    int64_t lost_bytes; /* of memory that it offered; 0: none was lost yet */
-    bool stage_failed;  /* a worker could not load or execute its stage */
-    uint64_t failed_epoch;
+    enum worker_end lost_end;
+    uint64_t lost_epoch, lost_step;     /* WORKER_CRASHED: in which step, or 0 */
+    char lost_fault[80];                /* and how */
+    int64_t lost_bytes;                 /* of memory that it offered; 0: none was lost yet */
+    bool stage_failed;                  /* a worker could not load or execute its stage */
+    uint64_t failed_epoch, failed_step; /* step 0: it could not be made */
     struct err failure;
     bool next_lost; /* a worker with a stage of the next plan is gone */
     bool next_failed;

@@ -63,6 +63,13 @@ struct choice {
     int64_t last_news_us;        /* when it arrived, or its last token came */
     bool is_replaying;           /* a new plan computes anew what it had */
 
+    /* suspects.c's own */
+    int n_proven;    /* tokens up to here were computed once, and came back */
+    int lost_end;    /* tokens that were on their way in steps that a worker's
+                        end has lost; 0: none were */
+    int suspect_end; /* it is a suspect until so many are proven; 0: it is none */
+    unsigned char n_seen, n_alone, n_ends; /* since then */
+
     /* wait_queue.c's own */
     int64_t wait_rank;   /* microseconds; the smaller one goes first */
     uint64_t wait_order; /* among equal ranks */

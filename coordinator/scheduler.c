@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "coordinator/pace.h"
+#include "coordinator/suspects.h"
 #include "kernels/attention.h"
 
 #include <assert.h>
@@ -320,6 +321,40 @@ static bool scheduler_fork(struct scheduler *s, struct pipeline *p, struct choic
     return true;
 }
 
+/* ---- who is suspected ---- */
+
+struct choice *scheduler_suspect(struct scheduler *s, bool is_seen)
+{
+    struct choice *guilty;
+    s->has_suspects = suspects_note(s->slots, s->spec.n_slots, is_seen, &guilty);
+    return guilty;
+}
+
+static void scheduler_find_turn(struct scheduler *s)
+{
+    s->turn = NULL;
+    s->turn_is_free = true;
+    if (s->has_suspects)
+        s->has_suspects = suspects_are_left(s->slots, s->spec.n_slots);
+    if (s->has_suspects)
+        s->turn = suspects_turn(s->slots, s->spec.n_slots, &s->turn_is_free);
+}
+
+static int scheduler_allow(const struct scheduler *s, const struct choice *c, int count)
+{
+    return s->has_suspects ? suspects_allow(c, count, s->turn, s->turn_is_free) : count;
+}
+
+/* Nothing was sent and nothing is under way, though it is somebody's turn: he cannot, and is
+ * treated like the others. */
+static bool scheduler_skip_turn(struct scheduler *s, const struct pipeline *p)
+{
+    if (!s->turn || p->n_in_flight > 0)
+        return false;
+    s->turn->suspect_end = 0;
+    return true;
+}
+
 /* ---- who begins ---- */
 
 /* Blocks that those who run will need for the tokens that they have. */
@@ -454,7 +489,7 @@ static int scheduler_add_decodes(struct scheduler *s, struct pipeline *p, double
     for (int i = 0; i < s->spec.n_slots && filled < share - 1e-6; i++) {
         int slot = (first + i) % s->spec.n_slots;
         struct choice *c = s->slots[slot];
-        if (!c || !choice_is_decoding(c))
+        if (!c || !choice_is_decoding(c) || !scheduler_allow(s, c, 1))
             continue;
         if (!step_builder_fits(&s->step, c, 1)) {
             too_large = too_large < 0 ? slot : too_large;
@@ -481,7 +516,7 @@ static int scheduler_prefill_rows(const struct scheduler *s, const struct choice
     const struct request *r = c->request;
     const struct step_builder *b = &s->step;
     int left = c->n_tokens - c->n_computed, room = s->spec.max_outputs - (int)b->batch.n_outputs;
-    int count = left < budget ? left : budget;
+    int count = scheduler_allow(s, c, left < budget ? left : budget);
     if (r->kind == REQUEST_GENERATE) /* its last row needs an output, the others none */
         return count == left && room == 0 ? count - 1 : count;
     if (choice_is_stalled(c))
@@ -590,6 +625,7 @@ static int scheduler_send_one(struct scheduler *s, struct pipeline *p, struct er
     if (p->n_in_flight >= scheduler_most_in_flight(s, p, n_decoding))
         return 0;
     s->n_begun++;
+    scheduler_find_turn(s);
     int rc = step_builder_begin(&s->step, err);
     bool prompts_first = s->prompts_first;
     if (rc == 0 && prompts_first)
@@ -611,6 +647,6 @@ int scheduler_step(struct scheduler *s, struct pipeline *p, struct err *err)
     do {
         scheduler_admit(s);
         rc = scheduler_send_one(s, p, err);
-    } while (rc > 0);
+    } while (rc > 0 || (rc == 0 && scheduler_skip_turn(s, p)));
     return rc;
 }

@@ -49,6 +49,9 @@ struct scheduler {
     int n_running;
     int decode_turn, prefill_turn; /* slots that are looked at first */
     struct replay replay;          /* those who ran before the new plan, until all are back */
+    bool has_suspects;             /* choices that may have ended a worker (suspects.h) */
+    struct choice *turn;           /* the one of them that goes alone now; of this step */
+    bool turn_is_free;
     bool prompts_first;          /* decode rows left no room in the last message for one of them */
     int n_groups;                /* that the decoding choices form now */
     uint64_t n_arrived, n_begun; /* choices, steps */
@@ -69,6 +72,9 @@ void scheduler_add(struct scheduler *s, struct request *r);
 void scheduler_remove(struct scheduler *s, struct pipeline *p, struct choice *c);
 /* A new plan: workers know nothing any more; everything is computed again, from the tokens. */
 void scheduler_restart(struct scheduler *s);
+/* A worker's end broke the plan: those whose rows were in the lost steps are suspects from now on.
+ * Before scheduler_restart(). Returns one that must not be tried again, or NULL. */
+struct choice *scheduler_suspect(struct scheduler *s, bool is_seen);
 /* Fills the pipeline. */
 int scheduler_step(struct scheduler *s, struct pipeline *p, struct err *err);
 

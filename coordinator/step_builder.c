@@ -184,6 +184,7 @@ int step_builder_add(struct step_builder *b, struct choice *c, int count, struct
     b->items[b->batch.n_sequences] =
         (struct pipeline_item){.choice = c,
                                .slot = (uint32_t)c->slot,
+                               .end = end,
                                .n_outputs = (int)(b->batch.n_outputs - outputs_before),
                                .kind = step_builder_output_kind(c->request)};
     b->batch.n_sequences++;

@@ -6,6 +6,7 @@
 #include "proto/wire.h"
 #include "worker/duty.h"
 #include "worker/temperature.h"
+#include "worker/worker_crash.h"
 #include "worker/worker_door.h"
 #include "worker/worker_finder.h"
 #include "worker/worker_join.h"
@@ -32,6 +33,7 @@
 #define LOG_EVERY_MS    5000  /* the same, for the log */
 #define HAVE_EVERY_MS   1000
 #define WARMTH_EVERY_MS 5000
+#define LAST_WORDS_MS   200
 
 struct worker {
     struct worker_settings *settings;
@@ -98,6 +100,22 @@ static void worker_say_hello(struct worker *w)
     hello.content_endpoint = (char *)content_endpoint(w->content);
     worker_send(w, PACELINE__CONTROL__BODY_HELLO, &hello);
     w->last_hello_ms = clock_now_ms();
+}
+
+/* The last words: given a moment to get out, for the process ends without closing anything. */
+static _Noreturn void worker_say_crashed(struct worker *w, const char *fault)
+{
+    struct worker_counters counters;
+    worker_runner_counters(w->runner, &counters);
+    log_error("%s in step %" PRIu64 " of epoch %" PRIu64 ": this is a fault of the program", fault,
+              counters.busy_step, counters.busy_epoch);
+    Paceline__Crashed crashed = PACELINE__CRASHED__INIT;
+    crashed.fault = (char *)fault;
+    crashed.epoch = counters.busy_epoch;
+    crashed.step = counters.busy_step;
+    worker_send(w, PACELINE__CONTROL__BODY_CRASHED, &crashed);
+    zmq_poll(NULL, 0, LAST_WORDS_MS);
+    worker_crash_end();
 }
 
 static void worker_say_leave(struct worker *w, const char *reason)
@@ -303,6 +321,7 @@ static void worker_on_news(struct worker *w, const struct worker_news *news)
         failed.deployment = news->deployment;
         failed.epoch = news->epoch;
         failed.code = news->failure.code;
+        failed.step = news->step;
         failed.reason = (char *)news->failure.text;
         worker_send(w, PACELINE__CONTROL__BODY_FAILED, &failed);
         break;
@@ -534,6 +553,8 @@ static int worker_loop(struct worker *w, struct err *err)
         if (zmq_poll(items, has_door ? 4 : 3, 50) < 0 && errno != EINTR)
             return err_set(err, ERR_INTERNAL, "zmq_poll: %s", zmq_strerror(errno));
         worker_read_signals(w);
+        if (worker_crash_name())
+            worker_say_crashed(w, worker_crash_name());
         struct worker_news news;
         while (worker_runner_next_news(w->runner, &news))
             worker_on_news(w, &news);
@@ -663,6 +684,7 @@ static int worker_open(struct worker *w, struct err *err)
     sigaddset(&set, SIGINT);
     pthread_sigmask(SIG_BLOCK, &set, NULL); /* before threads exist: they inherit it */
     signal(SIGXFSZ, SIG_IGN);               /* a limit of file sizes is like a full disk */
+    worker_crash_watch();
     w->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (w->signals < 0)
         return err_set(err, ERR_IO, "signalfd: %s", strerror(errno));

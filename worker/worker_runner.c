@@ -37,6 +37,7 @@ struct worker_runner {
     char commands_endpoint[64], news_endpoint[64];
     atomic_uint_fast64_t steps, busy_us, sent_bytes, epoch, stage, standby_epoch;
     atomic_int_fast64_t busy_since_us; /* of the step under way; 0: none */
+    atomic_uint_fast64_t busy_epoch, busy_step;
     sem_t retired;
     atomic_bool measure_cancelled; /* somebody waits for the compute thread */
 
@@ -67,11 +68,14 @@ static void runner_tell(struct worker_runner *r, const struct worker_news *news)
     zmq_send(r->news_out, news, sizeof *news, 0);
 }
 
-static void runner_fail(struct worker_runner *r, const Paceline__Load *load, const struct err *err)
+/* step: that could not be executed, or 0 */
+static void runner_fail(struct worker_runner *r, const Paceline__Load *load, uint64_t step,
+                        const struct err *err)
 {
     struct worker_news news = {.kind = WORKER_FAILED,
                                .deployment = load->deployment,
                                .epoch = load->epoch,
+                               .step = step,
                                .failure = *err};
     runner_tell(r, &news);
 }
@@ -160,7 +164,7 @@ static void runner_install(struct worker_runner *r, struct assignment *a)
         return;
     }
     if (runner_connect_next(r, a, &err) != 0) {
-        runner_fail(r, load, &err);
+        runner_fail(r, load, 0, &err);
         assignment_free(a);
         return;
     }
@@ -253,6 +257,8 @@ static int runner_execute(struct worker_runner *r, struct step_message *m, zmq_m
         in = runner_aligned(r, zmq_msg_data(frame), expected);
     }
     struct stage_output out = {0};
+    atomic_store(&r->busy_epoch, m->batch.epoch);
+    atomic_store(&r->busy_step, m->batch.step);
     atomic_store(&r->busy_since_us, start_us);
     rc = stage_forward(made->stage, &m->batch, in, &out, err);
     int64_t end_us = clock_now_us();
@@ -331,7 +337,7 @@ static void runner_receive_step(struct worker_runner *r)
         if (is_ours && r->next_step) {
             rc = runner_follow(r, &m, &frame, &err);
             if (rc != 0)
-                runner_fail(r, r->now->load, &err);
+                runner_fail(r, r->now->load, m.batch.step, &err);
         }
         step_message_clear(&m);
     }
@@ -721,6 +727,8 @@ void worker_runner_counters(const struct worker_runner *r, struct worker_counter
     if (since_us)
         ret_counters->busy_us += (uint64_t)(clock_now_us() - since_us);
     ret_counters->sent_bytes = atomic_load(&r->sent_bytes);
+    ret_counters->busy_epoch = since_us ? atomic_load(&r->busy_epoch) : 0;
+    ret_counters->busy_step = since_us ? atomic_load(&r->busy_step) : 0;
     ret_counters->epoch = atomic_load(&r->epoch);
     ret_counters->standby_epoch = atomic_load(&r->standby_epoch);
 }

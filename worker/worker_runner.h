@@ -45,15 +45,17 @@ struct worker_news {
     uint64_t epoch;
     int64_t bytes_done, bytes_total; /* WORKER_PROGRESS */
     int64_t memory_bytes;            /* WORKER_READY: of a stage, or of a standby */
+    uint64_t step;                   /* WORKER_FAILED: that could not be executed, or 0 */
     struct err failure;              /* WORKER_FAILED; WORKER_MEASURED: code 0, or why not */
     struct measure_result measured;  /* WORKER_MEASURED */
 };
 
 struct worker_counters {
     uint64_t steps, busy_us;
-    uint64_t sent_bytes;    /* of steps and results */
-    uint64_t epoch;         /* of the newest stage that is ready; 0: none */
-    uint64_t standby_epoch; /* of the standby Load whose layers are packed; 0: none are */
+    uint64_t sent_bytes;            /* of steps and results */
+    uint64_t busy_epoch, busy_step; /* of the step under way; 0: none */
+    uint64_t epoch;                 /* of the newest stage that is ready; 0: none */
+    uint64_t standby_epoch;         /* of the standby Load whose layers are packed; 0: none are */
 };
 
 /* Listens on the data address, then starts the thread. */

@@ -256,13 +256,13 @@ class Cluster:
                    f"worker {number + 1} has joined")
         return worker
 
-    def start_worker(self, name, *options):
+    def start_worker(self, name, *options, program="paceline-worker", env=None):
         """One that need not join."""
         worker = Process(
-            "paceline-worker",
+            program,
             ["--config", "/dev/null", "--coordinator", self.cluster, "--threads", self.threads,
              "--memory", "1GiB", "--name", name, *options],
-            self.folder / f"worker-{name}.log", environment(self.home, **self.env))
+            self.folder / f"worker-{name}.log", environment(self.home, **self.env, **(env or {})))
         self.workers.append(worker)
         return worker
 

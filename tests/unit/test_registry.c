@@ -276,6 +276,34 @@ static void leave_is_a_farewell(void **state)
     assert_null(d->registry.workers);
     assert_true(d->registry.stage_lost);
     assert_string_equal(d->registry.lost_name, "desk");
+    assert_int_equal(d->registry.lost_end, WORKER_LEFT);
+}
+
+/* Gone at once, with the step that it was at; words of a peer fit a line of the log. */
+static void who_crashes_can_say_so(void **state)
+{
+    struct desk *d = *state;
+    void *a = peer_join(d, "a", "desk", 1, "desk");
+    give_stage(d->registry.workers, 3);
+    Paceline__Crashed crashed = PACELINE__CRASHED__INIT;
+    crashed.epoch = 3;
+    crashed.step = 77;
+    crashed.fault = (char *)"Bus\nerror";
+    peer_send(a, PACELINE__CONTROL__BODY_CRASHED, &crashed);
+    desk_receive(d);
+    assert_int_equal(d->registry.n_workers, 0);
+    assert_true(d->registry.stage_lost);
+    assert_int_equal(d->registry.lost_end, WORKER_CRASHED);
+    assert_int_equal(d->registry.lost_epoch, 3);
+    assert_int_equal(d->registry.lost_step, 77);
+    assert_string_equal(d->registry.lost_fault, "Bus?error");
+    a = peer_join(d, "b", "desk", 2, "desk"); /* later words are of another end */
+    give_stage(d->registry.workers, 4);
+    Paceline__Leave leave = PACELINE__LEAVE__INIT;
+    peer_send(a, PACELINE__CONTROL__BODY_LEAVE, &leave);
+    desk_receive(d);
+    assert_int_equal(d->registry.lost_end, WORKER_LEFT);
+    assert_int_equal(d->registry.lost_step, 0);
 }
 
 static void a_restarted_worker_is_another_one(void **state)
@@ -468,6 +496,7 @@ int main(void)
         TEST(who_does_not_fit_is_refused_in_words),
         TEST(endpoints_of_every_kind_are_taken),
         TEST(leave_is_a_farewell),
+        TEST(who_crashes_can_say_so),
         TEST(a_restarted_worker_is_another_one),
         TEST(silence_is_a_loss),
         TEST(who_does_not_listen_hears_no_silence),
