@@ -116,6 +116,17 @@ static void workers_write_layers(const json_t *row, char to[32])
                  (int)json_integer_value(json_array_get(range, 1)) - 1);
 }
 
+/* And for how long it is kept out. */
+static void workers_write_state(const json_t *row, char to[32])
+{
+    const json_t *out = json_object_get(row, "kept_out");
+    const char *state = json_string_value(json_object_get(row, "state"));
+    int n = snprintf(to, 32, "%.16s", state ? state : "-");
+    if (json_is_object(out))
+        snprintf(to + n, 32 - (size_t)n, " %.0fs",
+                 json_number_value(json_object_get(out, "seconds")));
+}
+
 static void workers_print(const json_t *rows)
 {
     size_t i;
@@ -124,14 +135,14 @@ static void workers_print(const json_t *rows)
         puts("no worker is enrolled: \"paceline invite\" makes a line for one");
         return;
     }
-    printf("%-24s %-9s %-9s %-21s %s\n", "NAME", "STATE", "LAYERS", "ENROLLED", "KEY");
+    printf("%-24s %-13s %-9s %-21s %s\n", "NAME", "STATE", "LAYERS", "ENROLLED", "KEY");
     json_array_foreach(rows, i, row)
     {
-        char layers[32];
+        char layers[32], state[32];
         workers_write_layers(row, layers);
-        printf("%-24s %-9s %-9s %-21s %.8s\n", workers_word(row, "name"),
-               workers_word(row, "state"), layers, workers_word(row, "enrolled"),
-               workers_word(row, "key"));
+        workers_write_state(row, state);
+        printf("%-24s %-13s %-9s %-21s %.8s\n", workers_word(row, "name"), state, layers,
+               workers_word(row, "enrolled"), workers_word(row, "key"));
     }
 }
 

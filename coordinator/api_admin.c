@@ -140,6 +140,10 @@ static json_t *api_admin_worker_json(const struct coordinator_worker_status *w)
                                   ? json_pack("{s:[i, i], s:b}", "layers", w->standby_first,
                                               w->standby_end, "ready", w->standby_is_ready)
                                   : json_null());
+    rc |= json_object_set_new(worker, "kept_out",
+                              w->n_losses ? json_pack("{s:i, s:f}", "losses", w->n_losses,
+                                                      "seconds", (double)w->kept_out_ms / 1000)
+                                          : json_null());
     rc |= json_object_set_new(worker, "fetch_done", json_integer(w->fetch_done));
     rc |= json_object_set_new(worker, "fetch_total", json_integer(w->fetch_total));
     rc |= json_object_set_new(worker, "fetch_bytes_per_second", json_integer(w->fetch_rate));

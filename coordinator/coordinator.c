@@ -688,6 +688,7 @@ bool coordinator_worker_status(const struct coordinator *c, int index,
         .standby_first = w->stage < 0 && w->standby_epoch ? w->standby_first : -1,
         .standby_end = w->stage < 0 && w->standby_epoch ? w->standby_end : -1,
         .standby_is_ready = w->standby_is_ready,
+        .n_losses = w->n_losses,
         .threads = w->threads,
         .memory_offered = w->memory_bytes,
         .memory_claimed = w->memory_claimed,
@@ -712,16 +713,19 @@ bool coordinator_worker_status(const struct coordinator *c, int index,
         .round_trip_us = -1,
     };
     clock_offset_round_trip(&w->clock, &ret_status->round_trip_us);
+    if (w->n_losses && w->kept_out_until_ms > clock_now_ms())
+        ret_status->kept_out_ms = w->kept_out_until_ms - clock_now_ms();
     snprintf(ret_status->standby_reason, sizeof ret_status->standby_reason, "%s",
              w->stage < 0 ? w->standby_reason : "");
     ret_status->is_timed = clock_offset_estimate(
         &w->clock, clock_now_us(), &ret_status->clock_offset_us, &ret_status->clock_uncertainty_us);
-    const char *state = w->unfit                     ? "unfit"
-                        : w->is_draining             ? w->stage < 0 ? "drained" : "draining"
-                        : w->stage < 0               ? "standby"
-                        : w->state == WORKER_SERVING ? "serving"
-                        : w->state == WORKER_LOADING ? "loading"
-                                                     : "joined";
+    const char *state = w->unfit                      ? "unfit"
+                        : w->is_draining              ? w->stage < 0 ? "drained" : "draining"
+                        : w->stage < 0 && w->n_losses ? "kept-out"
+                        : w->stage < 0                ? "standby"
+                        : w->state == WORKER_SERVING  ? "serving"
+                        : w->state == WORKER_LOADING  ? "loading"
+                                                      : "joined";
     snprintf(ret_status->name, sizeof ret_status->name, "%s", w->name);
     if (c->registry.trust)
         keys_format(w->key, ret_status->key);

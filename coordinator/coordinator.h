@@ -39,12 +39,14 @@ struct coordinator_tenant_status {
     int running, waiting; /* choices */
 };
 struct coordinator_worker_status {
-    /* "joined", "loading", "serving", "standby", "unfit", "draining", "drained" */
+    /* "joined", "loading", "serving", "standby", "unfit", "draining", "drained", "kept-out" */
     char name[64], isa[16], address[128], state[16];
     int stage, first_layer, end_layer;                /* -1 without a stage */
     int next_stage, next_first_layer, next_end_layer; /* of the plan that is made ready */
     int standby_first, standby_end; /* layers that it packs beforehand; -1: none */
     bool standby_is_ready;          /* and has packed */
+    int n_losses;                   /* in a row, for which it is kept out; 0: it is not */
+    int64_t kept_out_ms;            /* for so long yet */
     int threads;
     int64_t memory_offered, memory_claimed;
     int64_t load_done, load_total;

@@ -164,12 +164,12 @@ static int deployment_start_loading(struct deployment *d, struct registry *r,
     return 0;
 }
 
-int deployment_candidates(const struct registry *r, bool with_draining,
+int deployment_candidates(const struct registry *r, bool with_unwanted,
                           struct worker_entry **ret_entries)
 {
     int n = 0;
     for (struct worker_entry *w = r->workers; w; w = w->next)
-        if (!w->unfit && (with_draining || !w->is_draining))
+        if (!w->unfit && (with_unwanted || (!w->is_draining && !w->n_losses)))
             ret_entries[n++] = w;
     return n;
 }

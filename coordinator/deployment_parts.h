@@ -19,8 +19,9 @@ void deployment_change_forget(struct deployment *d, struct registry *r);
 
 /* ---- the others ---- */
 
-/* Those that a plan may use; ret_entries: room for all. */
-int deployment_candidates(const struct registry *r, bool with_draining,
+/* Those that a plan may use; ret_entries: room for all. with_unwanted: also those that are to be
+ * drained, or are kept out. */
+int deployment_candidates(const struct registry *r, bool with_unwanted,
                           struct worker_entry **ret_entries);
 int deployment_make_plan(const struct deployment *d, struct worker_entry *const *entries, int n,
                          struct deployment_plan *ret_plan, struct err *err);

@@ -17,7 +17,8 @@ static bool standby_is_idle(const struct worker_entry *w)
 
 static bool standby_may_be_asked(const struct worker_entry *w)
 {
-    return standby_is_idle(w) && !w->unfit && !w->is_draining && !w->standby_failed &&
+    return standby_is_idle(w) && !w->unfit && !w->is_draining && !w->n_losses &&
+           !w->standby_failed &&
            (w->measure != MEASURE_ASKED || clock_now_ms() - w->measure_asked_ms > MEASURE_MS);
 }
 

@@ -136,10 +136,28 @@ static bool registry_is_endpoint(const char *text)
     return port >= 1 && port <= 65535;
 }
 
+/* The same machine, should it come again: by its key, or else by where it is; and by the name that
+ * it gives, for several workers may share these. */
+static void registry_identify(const struct registry *r, const struct worker_entry *w,
+                              char to[LOSSES_WHO])
+{
+    char where[KEYS_TEXT_BYTES + sizeof w->address];
+    snprintf(where, sizeof where, "%s", w->address);
+    if (r->trust)
+        keys_format(w->key, where);
+    else
+        *strrchr(where, ':') = '\0'; /* ports change */
+    snprintf(to, LOSSES_WHO, "%s %s", where, w->asked);
+}
+
 static void registry_remove(struct registry *r, struct worker_entry *w, enum worker_end end,
                             const char *why)
 {
+    char who[LOSSES_WHO];
     log_warning("worker %s %s", w->name, why);
+    registry_identify(r, w, who);
+    if (end != WORKER_LEFT)
+        losses_note(&r->losses, who, clock_now_ms());
     if (w->stage >= 0) {
         r->stage_lost = true;
         r->lost_end = end;
@@ -216,6 +234,11 @@ static void registry_welcome(struct registry *r, const struct worker_entry *w)
     Paceline__Welcome welcome = PACELINE__WELCOME__INIT;
     welcome.name = (char *)w->name;
     welcome.heartbeat_ms = HEARTBEAT_MS;
+    int64_t kept_out_ms = w->kept_out_until_ms - clock_now_ms();
+    if (w->n_losses && kept_out_ms > 0) {
+        welcome.kept_out_ms = (uint32_t)kept_out_ms;
+        welcome.losses = (uint32_t)w->n_losses;
+    }
     registry_send(r, w, PACELINE__CONTROL__BODY_WELCOME, &welcome);
 }
 
@@ -257,6 +280,17 @@ registry_find_namesake(const struct registry *r, const struct wire_identity *fro
             clock_now_ms() - w->last_heard_ms > 3 * HEARTBEAT_MS)
             return w;
     return NULL;
+}
+
+static void registry_keep_out(const struct registry *r, struct worker_entry *w)
+{
+    char who[LOSSES_WHO];
+    int64_t now_ms = clock_now_ms();
+    registry_identify(r, w, who);
+    w->kept_out_until_ms = losses_until(&r->losses, who, now_ms, &w->n_losses);
+    if (w->n_losses)
+        log_warning("worker %s was lost %d times in a row: plans do without it for %.0f s", w->name,
+                    w->n_losses, (double)(w->kept_out_until_ms - now_ms) / 1000);
 }
 
 static void registry_on_hello(struct registry *r, const struct wire_identity *from,
@@ -314,6 +348,7 @@ static void registry_on_hello(struct registry *r, const struct wire_identity *fr
     r->joined = true;
     log_info("worker %s joined: %d threads, %s, %.1f GiB offered", w->name, w->threads, w->isa,
              (double)w->memory_bytes / (1 << 30));
+    registry_keep_out(r, w);
     registry_welcome(r, w);
 }
 
@@ -685,6 +720,11 @@ void registry_keep_time(struct registry *r)
         if (w->unfit && w->unfit_until_ms && now > w->unfit_until_ms) {
             w->unfit = false;
             r->joined = true; /* look at the plan */
+        }
+        if (w->n_losses && now >= w->kept_out_until_ms) {
+            log_info("worker %s may be used again", w->name);
+            w->n_losses = 0;
+            r->joined = true;
         }
         Paceline__Heartbeat beat = PACELINE__HEARTBEAT__INIT;
         beat.epoch = w->epoch;

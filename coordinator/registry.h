@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "coordinator/clock_offset.h"
+#include "coordinator/losses.h"
 #include "coordinator/plan_cost.h"
 #include "coordinator/trust.h"
 #include "proto/wire.h"
@@ -68,9 +69,11 @@ struct worker_entry {
     uint64_t standby_epoch; /* of the Load that asked for it; 0: none did */
     int standby_first, standby_end;
     bool standby_is_ready, standby_failed;
-    int last_stage;   /* that it had in the plan that broke; -1: none */
-    bool is_draining; /* plans are to do without it */
-    bool is_leaving;  /* it asked for that itself, and waits for its Released */
+    int last_stage;            /* that it had in the plan that broke; -1: none */
+    int64_t kept_out_until_ms; /* plans are to do without it, for it was lost ... */
+    int n_losses;              /* ... so often in a row; 0: they may use it */
+    bool is_draining;          /* plans are to do without it */
+    bool is_leaving;           /* it asked for that itself, and waits for its Released */
     char kernels[1024];
     uint64_t steps, busy_us, sent_bytes;
     int64_t memory_used;       /* anonymous */
@@ -88,6 +91,7 @@ struct registry {
     struct trust *trust;          /* borrowed; NULL: plain links */
     struct worker_entry *workers; /* in the order of joining, those with a stage in their order */
     int n_workers;
+    struct losses losses;
     int64_t silence_ms;   /* after so much of it a worker is taken for lost */
     int64_t last_time_ms; /* of registry_keep_time() */
     /* what happened since the deployment last looked */

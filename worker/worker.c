@@ -381,6 +381,10 @@ static int worker_on_message(struct worker *w, Paceline__Control **c, struct err
             log_info("joined %s:%d as %s, %" PRId64 " threads, %s", w->settings->coordinator_host,
                      w->settings->coordinator_port, (*c)->welcome->name, w->settings->threads,
                      w->kernels->isa_name);
+        if ((*c)->welcome->kept_out_ms)
+            log_warning("this worker was lost %u times in a row: the coordinator plans without it "
+                        "for %.0f s",
+                        (*c)->welcome->losses, (*c)->welcome->kept_out_ms / 1000.0);
         w->welcome = true;
         w->released = false;
         worker_keep_address(w);

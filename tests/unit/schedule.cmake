@@ -9,6 +9,7 @@ paceline_test(test_scheduler schedule)
 target_sources(test_scheduler PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_stage.c
                ${CMAKE_SOURCE_DIR}/tests/support/scheduler_world.c)
 
+paceline_test(test_losses schedule)
 paceline_test(test_registry schedule)
 paceline_test(test_coordinator schedule)
 target_sources(test_coordinator PRIVATE ${CMAKE_SOURCE_DIR}/coordinator/coordinator.c

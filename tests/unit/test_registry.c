@@ -322,6 +322,38 @@ static void a_restarted_worker_is_another_one(void **state)
     assert_true(d->registry.joined);
 }
 
+/* By its name and where it is: ports change, and others have other names. */
+static void who_is_lost_again_and_again_is_kept_out(void **state)
+{
+    struct desk *d = *state;
+    void *a = peer_join(d, "a", "desk", 1, "desk");
+    Paceline__Hello h = hello_of("desk", 2);
+    h.data_endpoint = (char *)"tcp://127.0.0.1:4001";
+    peer_send(a, PACELINE__CONTROL__BODY_HELLO, &h); /* restarted: a loss */
+    desk_receive(d);
+    Paceline__Control *c = peer_receive(a);
+    assert_int_equal(c->welcome->kept_out_ms, 0);
+    assert_int_equal(d->registry.workers->n_losses, 0);
+    paceline__control__free_unpacked(c, NULL);
+    h.incarnation = 3;
+    peer_send(a, PACELINE__CONTROL__BODY_HELLO, &h);
+    desk_receive(d);
+    c = peer_receive(a);
+    assert_in_range(c->welcome->kept_out_ms, 4000, 5000);
+    assert_int_equal(c->welcome->losses, 2);
+    paceline__control__free_unpacked(c, NULL);
+    assert_int_equal(d->registry.workers->n_losses, 2);
+    peer_join(d, "b", "attic", 1, "attic");
+    assert_int_equal(d->registry.workers->next->n_losses, 0);
+    d->registry.joined = false;
+    registry_keep_time(&d->registry);
+    assert_int_equal(d->registry.workers->n_losses, 2);
+    d->registry.workers->kept_out_until_ms = clock_now_ms(); /* time passes */
+    registry_keep_time(&d->registry);
+    assert_int_equal(d->registry.workers->n_losses, 0);
+    assert_true(d->registry.joined); /* plans may use it */
+}
+
 static void wait_ms(int ms)
 {
     zmq_poll(NULL, 0, ms);
@@ -498,6 +530,7 @@ int main(void)
         TEST(leave_is_a_farewell),
         TEST(who_crashes_can_say_so),
         TEST(a_restarted_worker_is_another_one),
+        TEST(who_is_lost_again_and_again_is_kept_out),
         TEST(silence_is_a_loss),
         TEST(who_does_not_listen_hears_no_silence),
         TEST(a_stage_becomes_ready),
