@@ -2,11 +2,13 @@
 
 #include "coordinator/access.h"
 #include "coordinator/api_admin.h"
+#include "coordinator/api_anthropic.h"
 #include "coordinator/api_chat.h"
 #include "coordinator/api_completions.h"
 #include "coordinator/api_generation.h"
 #include "coordinator/api_metrics.h"
 #include "coordinator/api_probe.h"
+#include "coordinator/api_prompt.h"
 #include "coordinator/api_tokens.h"
 #include "coordinator/api_trace.h"
 #include "coordinator/json_body.h"
@@ -27,9 +29,14 @@ static const struct api_route api_routes[] = {
     {"POST", "/cluster/drain", .needs_body = true, .begin = api_admin_drain},
     {"POST", "/cluster/resume", .needs_body = true, .begin = api_admin_resume},
     {"POST", "/v1/chat/completions", .needs_body = true, .generates = true, .begin = api_chat},
+    {"POST", "/v1/chat/completions/input_tokens", .needs_body = true, .begin = api_prompt_count},
     {"POST", "/chat/completions", .needs_body = true, .generates = true, .begin = api_chat},
     {"POST", "/v1/completions", .needs_body = true, .generates = true, .begin = api_completions},
     {"POST", "/completions", .needs_body = true, .generates = true, .begin = api_completions},
+    {"POST", "/v1/messages", .needs_body = true, .generates = true, .form = API_FORM_ANTHROPIC,
+     .begin = api_anthropic},
+    {"POST", "/v1/messages/count_tokens", .needs_body = true, .form = API_FORM_ANTHROPIC,
+     .begin = api_anthropic_count},
     {"POST", "/v1/probe", .needs_body = true, .generates = true, .begin = api_probe},
     {"POST", "/tokenize", .needs_body = true, .begin = api_tokens_tokenize},
     {"POST", "/detokenize", .needs_body = true, .begin = api_tokens_detokenize},
@@ -95,6 +102,7 @@ bool api_admit(struct api_call *c, const char *authorization, const char *x_api_
 {
     const struct api_route *other = NULL;
     c->route = api_find(c, &other);
+    c->form = c->route ? c->route->form : other ? other->form : API_FORM_OPENAI;
     bool is_open = c->api->n_keys == 0 || (c->route && c->route->is_open);
     const char *key = authorization ? access_bearer(authorization) : x_api_key;
     size_t index = access_find(c->api->keys, c->api->n_keys, key);

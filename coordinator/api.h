@@ -9,7 +9,8 @@ struct api_route {
     const char *path;   /* one that ends in / matches everything below it */
     bool is_open;       /* needs no key */
     bool needs_body;
-    bool generates; /* refused while nothing is in service, or while draining */
+    bool generates;     /* refused while nothing is in service, or while draining */
+    enum api_form form; /* of its errors */
     void (*begin)(struct api_call *c);
 };
 

@@ -35,13 +35,18 @@ void api_call_header(struct api_call *c, const char *name, const char *format, .
 
 void api_call_answer(struct api_call *c, int status, json_t *value)
 {
+    buf_reset(&c->out);
+    json_text_write(&c->out, value);
+    json_decref(value);
+    api_call_complete(c, status);
+}
+
+void api_call_complete(struct api_call *c, int status)
+{
     c->status = status;
     c->content_type = "application/json";
     c->is_stream = false;
     c->is_complete = true;
-    buf_reset(&c->out);
-    json_text_write(&c->out, value);
-    json_decref(value);
     if (!buf_failed(&c->out))
         return;
     c->status = 500;
@@ -84,8 +89,38 @@ const char *api_call_error_code(const struct err *err)
     }
 }
 
-json_t *api_call_error_json(int status, const char *code, const struct err *err)
+static const char *api_call_anthropic_type(int status)
 {
+    switch (status) {
+    case 401:
+        return "authentication_error";
+    case 404:
+        return "not_found_error";
+    case 413:
+        return "request_too_large";
+    case 429:
+        return "rate_limit_error";
+    case 503:
+        return "overloaded_error";
+    case 504:
+        return "timeout_error";
+    default:
+        return status >= 500 ? "api_error" : "invalid_request_error";
+    }
+}
+
+static json_t *api_call_anthropic_json(const struct api_call *c, int status, const struct err *err)
+{
+    return json_pack("{s:s, s:{s:s, s:o}, s:s}", "type", "error", "error", "type",
+                     api_call_anthropic_type(status), "message",
+                     json_text_string(err->text, strlen(err->text)), "request_id", c->request_id);
+}
+
+json_t *api_call_error_json(const struct api_call *c, int status, const char *code,
+                            const struct err *err)
+{
+    if (c->form == API_FORM_ANTHROPIC)
+        return api_call_anthropic_json(c, status, err);
     json_t *code_value = json_null();
     if (code)
         code_value = json_string(code);
@@ -104,7 +139,7 @@ void api_call_refuse(struct api_call *c, int status, const char *code, const str
     if (status == 429 || status == 503)
         api_call_header(c, "Retry-After", "%d",
                         status == 429 ? coordinator_retry_after_s(c->api->coordinator) : 5);
-    api_call_answer(c, status, api_call_error_json(status, code, err));
+    api_call_answer(c, status, api_call_error_json(c, status, code, err));
 }
 
 void api_call_fail(struct api_call *c, const struct err *err)

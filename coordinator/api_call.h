@@ -29,6 +29,9 @@ struct api {
     struct answer_counts answers; /* since the start */
 };
 
+/* Whose object an error is. */
+enum api_form { API_FORM_OPENAI, API_FORM_ANTHROPIC };
+
 struct api_header {
     const char *name; /* a constant */
     char value[80];
@@ -44,6 +47,7 @@ struct api_call {
     const char *method, *path;     /* borrowed; path is decoded */
     const char *after;             /* ?after=… of the query, borrowed; NULL without it */
     const struct api_route *route; /* NULL: none fits */
+    enum api_form form;
     char request_id[129];
     struct trace_context trace;
     int tenant;   /* whose key was given; 0 without keys */
@@ -71,14 +75,18 @@ void api_call_header(struct api_call *c, const char *name, const char *format, .
     __attribute__((format(printf, 3, 4)));
 /* The complete answer; takes the reference. value NULL (no memory on the way) answers 500. */
 void api_call_answer(struct api_call *c, int status, json_t *value);
-/* The complete answer is OpenAI's error object, with the status that belongs to err's code. */
+/* The complete answer is what stands in out, JSON. */
+void api_call_complete(struct api_call *c, int status);
+/* The complete answer is an error object in the call's form, with the status that belongs to err's
+ * code. */
 void api_call_fail(struct api_call *c, const struct err *err);
 /* … with a status of its own, and the error object's "code" (may be NULL). */
 void api_call_refuse(struct api_call *c, int status, const char *code, const struct err *err);
 /* The error object's "code" for a failure that has one by its kind, or NULL. */
 const char *api_call_error_code(const struct err *err);
 /* {"error": {…}} */
-json_t *api_call_error_json(int status, const char *code, const struct err *err);
+json_t *api_call_error_json(const struct api_call *c, int status, const char *code,
+                            const struct err *err);
 /* The model's name, which may come from a file's and need not be UTF-8. */
 json_t *api_call_model_json(const struct api_call *c);
 /* Of the answer; 499: the client went away before there was one. */

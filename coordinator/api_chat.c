@@ -1,7 +1,7 @@
 #include "coordinator/api_chat.h"
 
 #include "coordinator/api_chunks.h"
-#include "coordinator/api_messages.h"
+#include "coordinator/api_prompt.h"
 #include "coordinator/api_usage.h"
 #include "coordinator/json_body.h"
 #include "coordinator/json_text.h"
@@ -144,30 +144,6 @@ static int api_chat_refuse_legacy(const json_t *body, struct err *err)
     return 0;
 }
 
-/* What the answer has to begin with goes to the prompt's end: no model can then do otherwise. */
-static void api_chat_force_call(const struct api_call *c, const struct api_tools *tools,
-                                struct reply_rules *rules, struct buf *prompt, struct buf *begin)
-{
-    if (!tools->is_required)
-        return;
-    if (rules->is_thinking)
-        buf_puts(prompt, REPLY_THINK_END "\n\n");
-    rules->is_thinking = false;
-    tool_calls_begin(c->api->tool_format, tools->forced, begin);
-    buf_append(prompt, buf_text(begin), begin->length);
-    prompt->failed |= buf_failed(begin);
-}
-
-/* Templates open the reasoning, or leave that to the model. */
-static bool api_chat_is_thinking(const struct buf *prompt)
-{
-    static const char tag[] = REPLY_THINK_BEGIN;
-    size_t length = prompt->length, n = strlen(tag);
-    while (length && strchr(" \r\n", prompt->data[length - 1]))
-        length--;
-    return length >= n && memcmp(prompt->data + length - n, tag, n) == 0;
-}
-
 static int api_chat_add_prompt(struct api_call *c, const struct buf *text, struct err *err)
 {
     uint32_t *ids = NULL;
@@ -185,27 +161,13 @@ static int api_chat_add_prompt(struct api_call *c, const struct buf *text, struc
 
 static int api_chat_ask(struct api_call *c, struct err *err)
 {
-    struct reply_rules rules = {.thinks = c->api->thinks};
-    struct api_tools tools;
-    struct buf text, begin;
-    buf_init(&text);
-    buf_init(&begin);
-    int rc = api_tools_read(&tools, c, err);
+    struct api_prompt prompt = {0};
+    int rc = api_prompt_make(&prompt, c, err);
     if (rc == 0)
-        rc = api_messages_render(c, &tools, &text, err);
-    if (rc == 0) {
-        rules.is_thinking = rules.thinks && api_chat_is_thinking(&text);
-        rules.format = tools.offered ? c->api->tool_format : TOOL_FORMAT_NONE;
-        rules.tools = tools.offered;
-        rules.is_single = tools.is_single || tools.forced;
-        api_chat_force_call(c, &tools, &rules, &text, &begin);
-        rc = buf_failed(&text) ? err_set(err, ERR_MEMORY, "There is no memory for the prompt.")
-                               : api_chat_add_prompt(c, &text, err);
-    }
+        rc = api_chat_add_prompt(c, &prompt.text, err);
     if (rc == 0)
-        rc = api_generation_read_replies(c->generation, &rules, &begin, err);
-    buf_clear(&text);
-    buf_clear(&begin);
+        rc = api_generation_read_replies(c->generation, &prompt.rules, &prompt.begin, err);
+    api_prompt_clear(&prompt);
     return rc;
 }
 

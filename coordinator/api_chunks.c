@@ -109,8 +109,8 @@ void api_chunks_end(struct api_call *c)
 
 void api_chunks_fail(struct api_call *c, const struct err *failure)
 {
-    json_t *error =
-        api_call_error_json(err_http_status(failure->code), api_call_error_code(failure), failure);
+    json_t *error = api_call_error_json(c, err_http_status(failure->code),
+                                        api_call_error_code(failure), failure);
     buf_puts(&c->out, "data: ");
     json_text_write(&c->out, error);
     buf_puts(&c->out, "\n\n");

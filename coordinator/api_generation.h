@@ -61,6 +61,8 @@ struct api_generation {
     struct buf head;       /* the format's own: what every chunk begins with */
     struct reply *replies; /* [choices of the one request]; NULL: the text is not taken apart */
     int n_replies;
+    const char *open_block; /* Anthropic's format: the type of the block that grows, or NULL */
+    int n_blocks;
     bool wants_logprobs;
     bool is_echo; /* text completions: the prompt is part of the text */
     bool has_begun[API_GENERATION_CHOICES];

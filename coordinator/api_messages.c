@@ -166,9 +166,9 @@ static int api_messages_add(json_t *list, const json_t *message, size_t index, s
     return rc;
 }
 
-/* Whether the model may think first: not if its answer has to begin with a call, else as
+/* Whether the model may think first: not if it is told how its answer begins, else as
  * 'reasoning_effort' says, else as the template likes. Templates know no degrees. */
-static int api_messages_set_thinking(json_t *context, const json_t *body, bool is_required,
+static int api_messages_set_thinking(json_t *context, const json_t *body, bool has_begun,
                                      struct err *err)
 {
     static const char *const efforts[] = {"none", "minimal", "low", "medium", "high", "xhigh"};
@@ -184,8 +184,8 @@ static int api_messages_set_thinking(json_t *context, const json_t *body, bool i
                              "'reasoning_effort' is '%.40s'; it must be none, minimal, low, "
                              "medium, high or xhigh.",
                              effort);
-    if (is_required || effort)
-        json_object_set_new(context, "enable_thinking", json_boolean(!is_required && i > 1));
+    if (has_begun || effort)
+        json_object_set_new(context, "enable_thinking", json_boolean(!has_begun && i > 1));
     return 0;
 }
 
@@ -204,14 +204,35 @@ static int api_messages_set_kwargs(json_t *context, const json_t *body, struct e
     return rc;
 }
 
-static int api_messages_context(json_t *context, const json_t *body, const struct api_tools *tools,
-                                struct err *err)
+/* 'continue_final_message': the last message, the assistant's, is one to be gone on with. It is
+ * taken off the list; *ret_last: its reference, or NULL. */
+static int api_messages_take_last(json_t *list, const json_t *body, json_t **ret_last,
+                                  struct err *err)
 {
-    json_t *messages = NULL, *message, *list = json_array();
+    bool is_continued = false;
+    int rc = json_body_flag(body, "continue_final_message", &is_continued, err);
+    if (rc != 0 || !is_continued)
+        return rc;
+    size_t last = json_array_size(list) - 1;
+    json_t *message = json_array_get(list, last);
+    if (strcmp(json_string_value(json_object_get(message, "role")), "assistant") != 0 ||
+        json_object_get(message, "tool_calls"))
+        return err_set_param(
+            err, ERR_INPUT, "continue_final_message",
+            "'continue_final_message' is true, but the last message is not text of "
+            "the assistant's.");
+    if (last == 0)
+        return err_set_param(err, ERR_INPUT, "messages",
+                             "'messages' holds nothing but the beginning of the answer.");
+    *ret_last = json_incref(message);
+    json_array_remove(list, last);
+    return 0;
+}
+
+static int api_messages_read(json_t *list, const json_t *body, struct err *err)
+{
+    json_t *messages = NULL, *message;
     size_t i;
-    if (json_object_set_new(context, "messages", list) != 0 ||
-        json_object_set_new(context, "add_generation_prompt", json_true()) != 0)
-        return err_set(err, ERR_MEMORY, "There is no memory for the messages.");
     int rc = json_body_array(body, "messages", &messages, err);
     if (rc == 0 && json_array_size(messages) == 0)
         rc = err_set_param(err, ERR_INPUT, "messages",
@@ -226,10 +247,23 @@ static int api_messages_context(json_t *context, const json_t *body, const struc
         if (rc == 0)
             rc = api_messages_add(list, message, i, err);
     }
+    return rc;
+}
+
+static int api_messages_context(json_t *context, const json_t *body, const struct api_tools *tools,
+                                json_t **ret_last, struct err *err)
+{
+    json_t *list = json_array();
+    if (json_object_set_new(context, "messages", list) != 0 ||
+        json_object_set_new(context, "add_generation_prompt", json_true()) != 0)
+        return err_set(err, ERR_MEMORY, "There is no memory for the messages.");
+    int rc = api_messages_read(list, body, err);
+    if (rc == 0)
+        rc = api_messages_take_last(list, body, ret_last, err);
     if (rc == 0 && tools->offered && json_object_set(context, "tools", tools->offered) != 0)
         rc = err_set(err, ERR_MEMORY, "There is no memory for the messages.");
     if (rc == 0)
-        rc = api_messages_set_thinking(context, body, tools->is_required, err);
+        rc = api_messages_set_thinking(context, body, tools->is_required || *ret_last, err);
     if (rc == 0)
         rc = api_messages_set_kwargs(context, body, err);
     return rc;
@@ -238,8 +272,8 @@ static int api_messages_context(json_t *context, const json_t *body, const struc
 int api_messages_render(struct api_call *c, const struct api_tools *tools, struct buf *out,
                         struct err *err)
 {
-    json_t *context = json_object();
-    int rc = api_messages_context(context, c->body, tools, err);
+    json_t *context = json_object(), *last = NULL;
+    int rc = api_messages_context(context, c->body, tools, &last, err);
     if (rc == 0 && !c->api->template)
         rc =
             err_set(err, ERR_INPUT,
@@ -247,8 +281,11 @@ int api_messages_render(struct api_call *c, const struct api_tools *tools, struc
                     c->api->template_failure.text);
     if (rc == 0)
         rc = chat_template_render(c->api->template, context, out, err);
+    const json_t *begun = json_object_get(last, "content");
+    buf_append(out, json_string_value(begun), json_string_length(begun));
     if (rc == 0 && buf_failed(out))
         rc = err_set(err, ERR_MEMORY, "There is no memory for the prompt.");
     json_decref(context);
+    json_decref(last);
     return rc;
 }

@@ -8,8 +8,8 @@
 
 enum { API_MESSAGES_MOST = 8192 };
 
-/* Reads messages, reasoning_effort and chat_template_kwargs of the body; appends the prompt's text.
- */
+/* Reads messages, reasoning_effort, chat_template_kwargs and continue_final_message of the body;
+ * appends the prompt's text. */
 int api_messages_render(struct api_call *c, const struct api_tools *tools, struct buf *out,
                         struct err *err);
 

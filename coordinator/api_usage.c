@@ -74,16 +74,24 @@ static int64_t api_usage_reasoning_tokens(const struct api_generation *g)
     return count;
 }
 
+struct api_usage api_usage_count(const struct api_generation *g)
+{
+    return (struct api_usage){.prompt = api_usage_prompt_tokens(g),
+                              .cached = api_usage_cached_tokens(g),
+                              .completion = api_usage_completion_tokens(g),
+                              .reasoning = api_usage_reasoning_tokens(g)};
+}
+
 json_t *api_usage_json(const struct api_generation *g)
 {
-    json_int_t prompt = api_usage_prompt_tokens(g), completion = api_usage_completion_tokens(g);
-    json_t *usage =
-        json_pack("{s:I, s:I, s:I, s:{s:I}}", "prompt_tokens", prompt, "completion_tokens",
-                  completion, "total_tokens", prompt + completion, "prompt_tokens_details",
-                  "cached_tokens", (json_int_t)api_usage_cached_tokens(g));
-    if (g->replies && json_object_set_new(usage, "completion_tokens_details",
-                                          json_pack("{s:I}", "reasoning_tokens",
-                                                    (json_int_t)api_usage_reasoning_tokens(g)))) {
+    struct api_usage u = api_usage_count(g);
+    json_t *usage = json_pack("{s:I, s:I, s:I, s:{s:I}}", "prompt_tokens", (json_int_t)u.prompt,
+                              "completion_tokens", (json_int_t)u.completion, "total_tokens",
+                              (json_int_t)(u.prompt + u.completion), "prompt_tokens_details",
+                              "cached_tokens", (json_int_t)u.cached);
+    if (g->replies &&
+        json_object_set_new(usage, "completion_tokens_details",
+                            json_pack("{s:I}", "reasoning_tokens", (json_int_t)u.reasoning)) != 0) {
         json_decref(usage);
         return NULL;
     }

@@ -4,6 +4,12 @@
 
 #include "coordinator/api_generation.h"
 
+struct api_usage {
+    int64_t prompt, cached;        /* cached ones are some of the prompt's */
+    int64_t completion, reasoning; /* as well */
+};
+
+struct api_usage api_usage_count(const struct api_generation *g);
 json_t *api_usage_json(const struct api_generation *g);
 /* llama-server's `timings`. */
 json_t *api_usage_timings_json(const struct api_generation *g);

@@ -9,7 +9,7 @@ void call_log_end(const struct api_call *c, int64_t took_ms)
     const struct api_generation *g = c->generation;
     bool generates = c->route && c->route->generates;
     int64_t prompt = 0, generated = 0;
-    for (size_t i = 0; g && i < g->n_requests; i++) {
+    for (size_t i = g ? g->n_scores : 0; g && i < g->n_requests; i++) {
         prompt += g->requests[i]->n_prompt;
         for (int k = 0; g->requests[i]->choices && k < g->requests[i]->n_choices; k++)
             generated += g->requests[i]->choices[k].n_tokens - g->requests[i]->n_prompt;

@@ -69,6 +69,12 @@ static const struct bad bad[] = {
      "tool_choice", "'b'"},
     {CHAT, "{" HELLO ",\"tools\":[" TOOL "],\"parallel_tool_calls\":1}", 400, "parallel_tool_calls",
      "an integer"},
+    {CHAT, "{" HELLO ",\"continue_final_message\":true}", 400, "continue_final_message",
+     "not text of the assistant's"},
+    {CHAT,
+     "{\"messages\":[{\"role\":\"assistant\",\"content\":\"x\"}],"
+     "\"continue_final_message\":true}",
+     400, "messages", "nothing but"},
     {CHAT, "{" HELLO ",\"reasoning_effort\":\"huge\"}", 400, "reasoning_effort", "medium"},
     {CHAT, "{" HELLO ",\"functions\":[]}", 400, "functions", "tools"},
     {CHAT, "{" HELLO ",\"chat_template_kwargs\":3}", 400, "chat_template_kwargs", "an object"},

@@ -237,6 +237,28 @@ static void test_template_without_tools(void **state)
     http_fixture_close(&f);
 }
 
+/* The answer's beginning is given, and is not part of what comes back. */
+static void test_continued(void **state)
+{
+    struct http_fixture f;
+    struct http_answer a;
+    open_model(&f, NULL);
+    http_fixture_say(&f, " three");
+    http_fixture_ask(&f, "POST", CHAT,
+                     "{\"continue_final_message\":true,\"messages\":[{\"role\":\"user\","
+                     "\"content\":\"count\"},{\"role\":\"assistant\",\"content\":\"one two\"}]}",
+                     &a);
+    assert_string_equal(http_fixture_string(a.json, "choices.0.message.content"), " three");
+    json_int_t n_prompt = json_integer_value(http_fixture_at(a.json, "usage.prompt_tokens"));
+    http_answer_clear(&a);
+    http_fixture_ask(&f, "POST", CHAT "/input_tokens",
+                     "{\"messages\":[{\"role\":\"user\",\"content\":\"count\"}]}", &a);
+    json_int_t n_plain = json_integer_value(http_fixture_at(a.json, "input_tokens"));
+    assert_true(n_plain > 3 && n_plain < n_prompt && n_prompt < n_plain + 10);
+    http_answer_clear(&a);
+    http_fixture_close(&f);
+}
+
 /* ---- reasoning ---- */
 
 static void test_reasoning(void **state)
@@ -342,6 +364,7 @@ int main(void)
         cmocka_unit_test(test_choice_of_tools),
         cmocka_unit_test(test_forced_call),
         cmocka_unit_test(test_template_without_tools),
+        cmocka_unit_test(test_continued),
         cmocka_unit_test(test_reasoning),
         cmocka_unit_test(test_stream_of_reasoning),
         cmocka_unit_test(test_thinking_is_switched),
