@@ -7,6 +7,7 @@ import pytest
 from cluster import Cluster, Process, environment, free_port_pair, model_path, wait_until
 
 MODEL = model_path("qwen2-tied-Q8_0")
+EMBEDDING = 34816  # bytes of it
 BODY = {"prompt": "A line of riders", "max_tokens": 12, "temperature": 0, "return_token_ids": True}
 
 
@@ -41,9 +42,11 @@ WITHOUT_FILE = ["--no-model-files"]
 def test_only_the_own_layers(tmp_path, tokens):
     with Cluster(tmp_path, MODEL, workers=2, cuts="3", worker_options=WITHOUT_FILE) as c:
         assert answer(c) == tokens
-        assert fetched(c) == loaded(c)
+        # Both use one folder, and both have the tied embedding: who is later may find it there.
+        missed = [a - b for a, b in zip(loaded(c), fetched(c))]
+        assert missed in ([0, 0], [EMBEDDING, 0], [0, EMBEDDING])
         assert "of weights were fetched" in c.workers[1].text()
-    # Both share one folder, in which everything is now: other cuts, nothing to fetch.
+    # Everything is in the folder now: other cuts, nothing to fetch.
     with Cluster(tmp_path, MODEL, workers=2, cuts="2", worker_options=WITHOUT_FILE) as c:
         assert answer(c) == tokens
         assert fetched(c) == [0, 0]
