@@ -103,3 +103,11 @@ void buf_drop_front(struct buf *b, size_t count)
     memmove(b->data, b->data + count, b->length - count + 1);
     b->length -= count;
 }
+
+void buf_cut(struct buf *b, size_t length)
+{
+    if (length >= b->length)
+        return;
+    b->length = length;
+    b->data[length] = '\0';
+}

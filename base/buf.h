@@ -26,6 +26,8 @@ void buf_putc(struct buf *b, char c);
 void buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Removes the first `count` bytes (at most the length). */
 void buf_drop_front(struct buf *b, size_t count);
+/* Removes what stands behind the first `length` bytes. */
+void buf_cut(struct buf *b, size_t length);
 /* Makes room for `extra` more bytes. */
 bool buf_reserve(struct buf *b, size_t extra);
 
