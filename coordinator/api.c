@@ -9,6 +9,9 @@
 #include "coordinator/api_metrics.h"
 #include "coordinator/api_probe.h"
 #include "coordinator/api_prompt.h"
+#include "coordinator/api_replay.h"
+#include "coordinator/api_responses.h"
+#include "coordinator/api_store.h"
 #include "coordinator/api_tokens.h"
 #include "coordinator/api_trace.h"
 #include "coordinator/json_body.h"
@@ -28,11 +31,20 @@ static const struct api_route api_routes[] = {
     {"GET", "/cluster/trace", .begin = api_trace},
     {"POST", "/cluster/drain", .needs_body = true, .begin = api_admin_drain},
     {"POST", "/cluster/resume", .needs_body = true, .begin = api_admin_resume},
-    {"POST", "/v1/chat/completions", .needs_body = true, .generates = true, .begin = api_chat},
+    {"POST", "/v1/chat/completions", .needs_body = true, .generates = true, .is_resumable = true,
+     .begin = api_chat},
+    {"POST", "/chat/completions", .needs_body = true, .generates = true, .is_resumable = true,
+     .begin = api_chat},
+    {"POST", "/v1/completions", .needs_body = true, .generates = true, .is_resumable = true,
+     .begin = api_completions},
+    {"POST", "/completions", .needs_body = true, .generates = true, .is_resumable = true,
+     .begin = api_completions},
+    {"POST", "/v1/responses", .needs_body = true, .generates = true, .is_resumable = true,
+     .begin = api_responses_create},
+    {"GET", "/v1/responses/", .begin = api_responses_retrieve},
+    {"DELETE", "/v1/responses/", .begin = api_responses_delete},
+    {"POST", "/v1/responses/", .begin = api_responses_cancel},
     {"POST", "/v1/chat/completions/input_tokens", .needs_body = true, .begin = api_prompt_count},
-    {"POST", "/chat/completions", .needs_body = true, .generates = true, .begin = api_chat},
-    {"POST", "/v1/completions", .needs_body = true, .generates = true, .begin = api_completions},
-    {"POST", "/completions", .needs_body = true, .generates = true, .begin = api_completions},
     {"POST", "/v1/messages", .needs_body = true, .generates = true, .form = API_FORM_ANTHROPIC,
      .begin = api_anthropic},
     {"POST", "/v1/messages/count_tokens", .needs_body = true, .form = API_FORM_ANTHROPIC,
@@ -69,6 +81,14 @@ static const struct api_route *api_find(const struct api_call *c,
             return r;
         *ret_other = r;
     }
+    return NULL;
+}
+
+const struct api_route *api_route_find(const char *method, const char *path)
+{
+    for (size_t i = 0; i < sizeof api_routes / sizeof api_routes[0]; i++)
+        if (strcmp(api_routes[i].method, method) == 0 && strcmp(api_routes[i].path, path) == 0)
+            return &api_routes[i];
     return NULL;
 }
 
@@ -135,23 +155,33 @@ static bool api_is_available(struct api_call *c)
 void api_begin(struct api_call *c, const char *body, size_t length)
 {
     struct err err = {0};
+    if (c->route->is_resumable && c->last_event_id) {
+        api_replay_resume(c);
+        return;
+    }
     if (c->route->generates && !api_is_available(c))
         return;
     if (c->route->needs_body && json_body_read(&c->body, body, length, &err) != 0) {
         api_call_fail(c, &err);
         return;
     }
+    c->text = body;
+    c->text_length = length;
     c->route->begin(c);
+    c->text = NULL;
 }
 
 void api_news(struct api_call *c)
 {
-    if (c->generation && !c->is_complete)
+    if (!c->connection)
+        api_store_news(c); /* afterwards c may be gone */
+    else if (c->generation && !c->is_complete)
         api_generation_news(c);
 }
 
 void api_abandon(struct api_call *c)
 {
+    api_store_leave(c);
     api_generation_free(c->generation);
     c->generation = NULL;
     c->is_complete = true;

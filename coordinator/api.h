@@ -10,10 +10,13 @@ struct api_route {
     bool is_open;       /* needs no key */
     bool needs_body;
     bool generates;     /* refused while nothing is in service, or while draining */
+    bool is_resumable; /* its streams can be gone on with: Last-Event-ID */
     enum api_form form; /* of its errors */
     void (*begin)(struct api_call *c);
 };
 
+/* The route of exactly that path, or NULL. */
+const struct api_route *api_route_find(const char *method, const char *path);
 /* Once a call's headers are there: finds its route and checks the key. false: it is refused, the
  * answer stands. */
 bool api_admit(struct api_call *c, const char *authorization, const char *x_api_key);

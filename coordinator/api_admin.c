@@ -4,6 +4,7 @@
 #include "base/version.h"
 #include "coordinator/api.h"
 #include "coordinator/api_params.h"
+#include "coordinator/api_store.h"
 #include "coordinator/json_body.h"
 #include "coordinator/json_text.h"
 #include "coordinator/metrics.h"
@@ -193,6 +194,13 @@ static json_t *api_admin_change_json(const struct coordinator_status *s)
                          : json_null();
 }
 
+static json_t *api_admin_journal_json(const struct api_store *s)
+{
+    const char *why, *state = api_store_journal_state(s, &why);
+    return json_pack("{s:s, s:o}", "state", state, "why",
+                     why[0] ? api_admin_words(why, strlen(why)) : json_null());
+}
+
 void api_admin_cluster(struct api_call *c)
 {
     struct coordinator_status s;
@@ -211,7 +219,7 @@ void api_admin_cluster(struct api_call *c)
     api_call_answer(
         c, 200,
         json_pack("{s:b, s:o, s:o, s:s, s:I, s:o, s:i, s:i, s:i, s:i, s:{s:I, s:I, s:I}, s:i, s:i, "
-                  "s:i, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:o}",
+                  "s:i, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:o, s:o}",
                   "ready", s.ready && !c->api->is_draining, "waiting_for",
                   s.ready ? json_null() : api_admin_words(s.waiting_for, sizeof s.waiting_for),
                   "model", api_call_model_json(c), "fingerprint",
@@ -226,7 +234,8 @@ void api_admin_cluster(struct api_call *c)
                   "prefix_cache_hit_tokens", (json_int_t)s.n_found_tokens, "prompt_tokens",
                   (json_int_t)m->n_prompt_tokens, "generated_tokens",
                   (json_int_t)m->n_generated_tokens, "version", PACELINE_VERSION, "workers",
-                  workers, "tenants", api_admin_tenants_json(c->api->coordinator, s.n_tenants)));
+                  workers, "tenants", api_admin_tenants_json(c->api->coordinator, s.n_tenants),
+                  "journal", api_admin_journal_json(c->api->store)));
 }
 
 static void api_admin_command(struct api_call *c,

@@ -1,6 +1,7 @@
 #include "coordinator/api_call.h"
 
 #include "coordinator/api_generation.h"
+#include "coordinator/api_store.h"
 #include "coordinator/json_text.h"
 
 #include <stdarg.h>
@@ -15,6 +16,7 @@ void api_call_init(struct api_call *c, struct api *api, const char *method, cons
 
 void api_call_clear(struct api_call *c)
 {
+    api_store_leave(c);
     api_generation_free(c->generation);
     json_decref(c->body);
     buf_clear(&c->out);
@@ -144,6 +146,7 @@ void api_call_refuse(struct api_call *c, int status, const char *code, const str
 
 void api_call_fail(struct api_call *c, const struct err *err)
 {
+    c->failure = *err;
     api_call_refuse(c, err_http_status(err->code),
                     c->error_code ? c->error_code : api_call_error_code(err), err);
 }

@@ -22,6 +22,7 @@ struct api {
     struct err template_failure;
     enum tool_format tool_format; /* that the template teaches */
     bool thinks;                  /* the template knows of reasoning */
+    struct api_store *store;      /* borrowed */
     const char *const *keys;      /* [n_keys], borrowed; none: no key is asked for */
     const int *key_tenants;       /* [n_keys] */
     size_t n_keys;
@@ -39,19 +40,32 @@ struct api_header {
 
 struct api_generation;
 struct api_route;
+struct api_store;
+struct api_stored;
+
+/* How a call stands to the one that is stored (api_store.h). */
+enum api_role {
+    API_BEGINS,       /* it is new */
+    API_BEGINS_AGAIN, /* it runs on from what an earlier one had, its name, seed and tokens */
+    API_FOLLOWS       /* it tells what another runs, or has run */
+};
 
 struct api_call {
     struct api *api;
 
     /* the question */
-    const char *method, *path;     /* borrowed; path is decoded */
-    const char *after;             /* ?after=… of the query, borrowed; NULL without it */
+    const char *method, *path; /* borrowed; path is decoded */
+    /* Of the query (?after=…) and the headers; borrowed, NULL without them. */
+    const char *after, *starting_after, *stream, *last_event_id;
+    bool wants_event_ids; /* it asked for an event stream by that name, so it knows what ids are */
     const struct api_route *route; /* NULL: none fits */
     enum api_form form;
     char request_id[129];
     struct trace_context trace;
-    int tenant;   /* whose key was given; 0 without keys */
-    json_t *body; /* owned; NULL without one */
+    int tenant;       /* whose key was given; 0 without keys */
+    json_t *body;     /* owned; NULL without one */
+    const char *text; /* the body as it came, [text_length], while the call begins; borrowed */
+    size_t text_length;
 
     /* the answer */
     int status;
@@ -59,6 +73,7 @@ struct api_call {
     struct api_header headers[4];
     size_t n_headers;
     const char *error_code; /* the error object's "code", where one has been agreed on */
+    struct err failure;     /* code != 0: the answer is this error */
     bool is_stream;         /* the answer goes out while it is made */
     bool is_complete;       /* nothing will be added any more */
     bool is_broken;         /* the stream cannot be completed: the connection is cut */
@@ -67,6 +82,16 @@ struct api_call {
 
     /* a call that waits for the model */
     struct api_generation *generation; /* owned; NULL for the others */
+
+    /* a call that is stored */
+    struct api_stored *stored;
+    enum api_role role;
+    bool carries;      /* its client's leaving ends what it follows */
+    bool is_delivered; /* the client has got the whole answer */
+    uint64_t ticket;   /* nothing is sent before the journal has come so far */
+    struct api_call *next_follower, *next_woken;
+    bool is_woken;
+    void *connection; /* the server's own; NULL: nobody listens */
 };
 
 void api_call_init(struct api_call *c, struct api *api, const char *method, const char *path);

@@ -1,6 +1,9 @@
 #include "coordinator/api_generation.h"
 
 #include "base/clock.h"
+#include "coordinator/api.h"
+#include "coordinator/api_replay.h"
+#include "coordinator/api_store.h"
 #include "coordinator/api_usage.h"
 #include "coordinator/json_text.h"
 
@@ -33,8 +36,13 @@ int api_generation_new(struct api_call *c, const struct api_generation_format *f
         return err_set(err, ERR_MEMORY, "There is no memory for the request.");
     g->format = format;
     g->created_unix_s = clock_unix_s();
+    g->response.had_sequence = -1;
     buf_init(&g->head);
-    int rc = api_generation_name(g, format ? format->id_prefix : "probe-", err);
+    int rc = 0;
+    if (c->stored)
+        api_replay_name(c, g);
+    else
+        rc = api_generation_name(g, format ? format->id_prefix : "probe-", err);
     if (rc != 0) {
         api_generation_free(g);
         return rc;
@@ -45,7 +53,7 @@ int api_generation_new(struct api_call *c, const struct api_generation_format *f
     return 0;
 }
 
-int api_generation_add(struct api_call *c, struct request *r, struct err *err)
+int api_generation_take(struct api_call *c, struct request *r, struct err *err)
 {
     struct api_generation *g = c->generation;
     struct request **more = realloc(g->requests, (g->n_requests + 1) * sizeof *more);
@@ -54,16 +62,27 @@ int api_generation_add(struct api_call *c, struct request *r, struct err *err)
         return err_set(err, ERR_MEMORY, "There is no memory for the request.");
     }
     g->requests = more;
-    g->requests[g->n_requests] = r;
+    g->requests[g->n_requests++] = r;
+    return 0;
+}
+
+int api_generation_add(struct api_call *c, struct request *r, struct err *err)
+{
+    struct api_generation *g = c->generation;
+    size_t number = g->n_requests;
+    int rc = api_generation_take(c, r, err);
+    if (rc != 0)
+        return rc;
     snprintf(r->id, sizeof r->id, "%s", g->id);
-    if (g->n_requests)
-        snprintf(r->id, sizeof r->id, "%.36s-%zu", g->id, g->n_requests % 100);
+    if (number)
+        snprintf(r->id, sizeof r->id, "%.36s-%zu", g->id, number % 100);
     snprintf(r->request_id, sizeof r->request_id, "%s", c->request_id);
     r->created_unix_s = g->created_unix_s;
     r->tenant = c->tenant;
     r->arrived_us = clock_now_us();
-    g->n_requests++;
-    return request_prepare(r, coordinator_tokenizer(c->api->coordinator), err);
+    if (c->stored)
+        rc = api_replay_prompt(c, number, err);
+    return rc != 0 ? rc : request_prepare(r, coordinator_tokenizer(c->api->coordinator), err);
 }
 
 /* One that scores the prompt of r. */
@@ -122,13 +141,26 @@ int api_generation_read_replies(struct api_generation *g, const struct reply_rul
     return 0;
 }
 
-int api_generation_submit(struct api_call *c, struct err *err)
+int api_generation_submit_all(struct api_call *c, struct err *err)
 {
     struct api_generation *g = c->generation;
     int rc = coordinator_submit(c->api->coordinator, g->requests, g->n_requests, err);
     /* From now on they are the coordinator's, and the way back to this call. */
     for (size_t i = 0; rc == 0 && i < g->n_requests; i++)
         g->requests[i]->owner = c;
+    return rc;
+}
+
+int api_generation_submit(struct api_call *c, struct err *err)
+{
+    const struct api_generation *g = c->generation;
+    if (c->stored)
+        return api_replay_submit(c, err);
+    if (!c->route->is_resumable || !g->params.is_stream || g->n_scores || g->news)
+        return api_generation_submit_all(c, err);
+    int rc = api_store_begin(c, false, false, err);
+    if (rc == 0)
+        c->generation->news = api_replay_tell;
     return rc;
 }
 
@@ -152,6 +184,7 @@ void api_generation_free(struct api_generation *g)
     free(g->replies);
     free(g->requests);
     api_params_clear(&g->params);
+    json_decref(g->response.question);
     buf_clear(&g->head);
     free(g);
 }
@@ -259,10 +292,28 @@ bool api_generation_whole(struct api_call *c, size_t prompt, struct choice *choi
 
 /* ---- streams ---- */
 
+/* How many pieces of each choice the client has with this one: from there it can go on
+ * (api_replay.h). Of some it may have had more than were told again by now. */
+static void api_generation_write_id(struct api_call *c)
+{
+    const struct api_generation *g = c->generation;
+    size_t n = g->n_requests * (size_t)g->params.n_choices;
+    buf_printf(&c->out, "id: %s:", g->id);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t count = g->n_told[i] > g->n_had[i] ? g->n_told[i] : g->n_had[i];
+        buf_printf(&c->out, i ? ",%u" : "%u", (unsigned)count);
+    }
+    buf_putc(&c->out, '\n');
+}
+
 static void api_generation_write(struct api_generation_piece *p)
 {
     struct api_generation *g = p->call->generation;
-    g->format->write(p);
+    bool was_had = g->n_told[p->index]++ < g->n_had[p->index];
+    if (!was_had && p->call->stored && p->call->wants_event_ids)
+        api_generation_write_id(p->call);
+    if (!was_had)
+        g->format->write(p);
     g->has_begun[p->index] = true;
     p->is_first = false;
     for (int i = 0; p->scored && i < p->scored->n_prompt; i++)
@@ -335,7 +386,7 @@ static void api_generation_write_choice(struct api_call *c, size_t prompt, struc
     choice->finish_taken = true;
 }
 
-static void api_generation_stream(struct api_call *c)
+void api_generation_stream(struct api_call *c)
 {
     struct api_generation *g = c->generation;
     const struct err *failure = api_generation_failure(g);

@@ -50,6 +50,16 @@ enum { API_GENERATION_CHOICES = 64 }; /* most choices of one call, over all prom
 /* The server leaves the model's output where it is while this much waits for a slow reader. */
 enum { API_GENERATION_PENDING = 256 * 1024 };
 
+/* What /v1/responses has beside the rest. */
+struct api_response {
+    json_t *question;               /* the body as it came, owned */
+    int64_t sequence, had_sequence; /* number of the next event, and of the last that was had */
+    size_t reasoning_told, content_told, records_told;
+    size_t n_records_read, first_record; /* first_record: of the content */
+    bool has_reasoning, has_message;     /* items that were opened; */
+    bool reasoning_is_closed;
+};
+
 struct api_generation {
     const struct api_generation_format *format; /* NULL: a probe */
     void (*news)(struct api_call *c);
@@ -65,9 +75,14 @@ struct api_generation {
     int n_blocks;
     bool wants_logprobs;
     bool is_echo; /* text completions: the prompt is part of the text */
+    struct api_response response;
     bool has_begun[API_GENERATION_CHOICES];
     size_t text_offsets[API_GENERATION_CHOICES];
     size_t n_calls_taken[API_GENERATION_CHOICES];
+    /* A call that follows a stored one: pieces of each choice that were told, those that its client
+     * has had before, and bytes of the stored log that have been read. */
+    uint32_t n_told[API_GENERATION_CHOICES], n_had[API_GENERATION_CHOICES];
+    size_t log_at[API_GENERATION_CHOICES];
 };
 
 /* Takes params when it succeeds. format NULL: news is called instead. */
@@ -75,13 +90,20 @@ int api_generation_new(struct api_call *c, const struct api_generation_format *f
                        struct api_params *params, struct err *err);
 /* Takes the request. */
 int api_generation_add(struct api_call *c, struct request *r, struct err *err);
+/* The same with one that is prepared. */
+int api_generation_take(struct api_call *c, struct request *r, struct err *err);
 /* The prompts of all requests will be scored, too. */
 int api_generation_score_prompts(struct api_call *c, struct err *err);
 /* The text of the one request is taken apart by these rules, behind what the prompt has of it. */
 int api_generation_read_replies(struct api_generation *g, const struct reply_rules *rules,
                                 const struct buf *begin, struct err *err);
-/* Submits them all, or none. */
+/* Submits them all, or none. A stream that can be gone on with is stored: another call runs it, and
+ * this one follows (api_store.h). */
 int api_generation_submit(struct api_call *c, struct err *err);
+/* To the coordinator, from which their news come to this call. */
+int api_generation_submit_all(struct api_call *c, struct err *err);
+/* What the requests have more than was told goes to the client, as events. */
+void api_generation_stream(struct api_call *c);
 /* The end of every beginning: with err the call fails and nothing of it runs on; without, a stream
  * starts. */
 void api_generation_began(struct api_call *c, const struct err *err);

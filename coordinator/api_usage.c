@@ -65,7 +65,7 @@ static int api_usage_choice_reasoning(const struct api_generation *g, const stru
     return choice->n_tokens - first;
 }
 
-static int64_t api_usage_reasoning_tokens(const struct api_generation *g)
+int64_t api_usage_reasoning_tokens(const struct api_generation *g)
 {
     const struct request *r = g->requests[0];
     int64_t count = 0;
@@ -131,7 +131,7 @@ json_t *api_usage_timings_json(const struct api_generation *g)
 /* ---- log-probabilities ---- */
 
 /* OpenAI's number for "next to impossible", where the true one would be -inf. */
-static json_t *api_usage_logprob(float logprob)
+json_t *api_usage_logprob(float logprob)
 {
     return json_real(isfinite(logprob) ? (double)logprob : -9999.0);
 }

@@ -10,10 +10,13 @@ struct api_usage {
 };
 
 struct api_usage api_usage_count(const struct api_generation *g);
+/* Of all choices; 0 where the text is not taken apart. */
+int64_t api_usage_reasoning_tokens(const struct api_generation *g);
 json_t *api_usage_json(const struct api_generation *g);
 /* llama-server's `timings`. */
 json_t *api_usage_timings_json(const struct api_generation *g);
 
+json_t *api_usage_logprob(float logprob);
 /* Characters that begin in the token's bytes. */
 size_t api_usage_characters(const struct api_call *c, uint32_t token);
 /* {"content": [{token, logprob, bytes, top_logprobs}]} */

@@ -31,7 +31,6 @@ struct coordinator {
     struct timeline *timeline;
     struct metrics *metrics;
     int64_t last_time_kept_ms;
-    bool is_draining;
 
     struct request *requests; /* all that are under way */
     int n_tenants;
@@ -396,12 +395,6 @@ static void coordinator_on_event(struct coordinator *c, enum deployment_event ev
     } else if (event == DEPLOYMENT_LOST && c->deployment.loss.is_suspicious) {
         coordinator_look_for_cause(c, &c->deployment.loss);
     }
-    /* Nobody promises that workers will come: the running requests are not waited for. */
-    if (c->is_draining && c->deployment.state == DEPLOYMENT_WAITING) {
-        struct err why = {0};
-        err_set(&why, ERR_UNAVAILABLE, "the server is stopping, and the model is out of service");
-        coordinator_fail_all(c, &why);
-    }
 }
 
 int coordinator_run(struct coordinator *c, struct err *err)
@@ -436,9 +429,16 @@ int coordinator_run(struct coordinator *c, struct err *err)
     return 0;
 }
 
-void coordinator_drain(struct coordinator *c)
+bool coordinator_is_stranded(const struct coordinator *c)
 {
-    c->is_draining = true;
+    return c->deployment.state == DEPLOYMENT_WAITING;
+}
+
+void coordinator_give_up(struct coordinator *c)
+{
+    struct err why = {0};
+    err_set(&why, ERR_UNAVAILABLE, "The server stopped before the answer was done.");
+    coordinator_fail_all(c, &why);
 }
 
 bool coordinator_is_idle(const struct coordinator *c)

@@ -1,4 +1,5 @@
 /* coordinator_main.c - paceline-coordinator: options, the event loop, signals, exit code. */
+#include "base/clock.h"
 #include "base/log.h"
 #include "coordinator/access.h"
 #include "coordinator/coordinator_open.h"
@@ -17,8 +18,12 @@ struct program {
     struct http_server *http;
     struct access_keys keys;
     int signals;
-    bool stopping;
+    bool stopping, has_given_up;
+    int64_t stop_at_ms; /* no later */
 };
+
+/* Answers that failed because of it are still sent. */
+enum { PROGRAM_FAREWELL_MS = 2000 };
 
 /* First SIGTERM or SIGINT: no new requests, the running ones are finished; a second one stops. */
 static void program_read_signals(struct program *p)
@@ -28,10 +33,32 @@ static void program_read_signals(struct program *p)
         if (p->stopping)
             _exit(128 + (int)info.ssi_signo);
         p->stopping = true;
-        log_info("stopping: running requests are finished first; once more stops at once");
+        p->stop_at_ms = clock_now_ms() + 1000 * p->settings.stop_grace_s;
+        log_info("stopping: running requests are finished first, within %lld s; once more stops at "
+                 "once",
+                 (long long)p->settings.stop_grace_s);
         http_server_drain(p->http);
-        coordinator_drain(p->coordinator);
     }
+}
+
+/* When time is up, or there is nobody to finish what runs: what is in the journal is finished after
+ * the next start, the rest fails in words. */
+static bool program_is_over(struct program *p)
+{
+    if (!p->stopping)
+        return false;
+    if (coordinator_is_idle(p->coordinator) && http_server_is_idle(p->http))
+        return true;
+    bool is_time = clock_now_ms() >= p->stop_at_ms;
+    if (p->has_given_up)
+        return is_time;
+    if (!is_time && !coordinator_is_stranded(p->coordinator))
+        return false;
+    p->has_given_up = true;
+    p->stop_at_ms = clock_now_ms() + PROGRAM_FAREWELL_MS;
+    http_server_give_up(p->http);
+    coordinator_give_up(p->coordinator);
+    return false;
 }
 
 static int program_loop(struct program *p, struct err *err)
@@ -43,7 +70,7 @@ static int program_loop(struct program *p, struct err *err)
                               {.fd = http_server_fd(p->http), .events = ZMQ_POLLIN},
                               {.fd = p->signals, .events = ZMQ_POLLIN},
                               {.socket = door, .events = ZMQ_POLLIN}};
-    while (!p->stopping || !coordinator_is_idle(p->coordinator) || !http_server_is_idle(p->http)) {
+    while (!program_is_over(p)) {
         int wait_ms = coordinator_wait_ms(p->coordinator), http_ms = http_server_wait_ms(p->http);
         if (http_ms >= 0 && http_ms < wait_ms)
             wait_ms = http_ms;
@@ -103,6 +130,7 @@ static int program_open(struct program *p, struct err *err)
     sigaddset(&set, SIGINT);
     pthread_sigmask(SIG_BLOCK, &set, NULL); /* before threads exist: they inherit it */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes is an error like a full disk */
     p->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (p->signals < 0)
         return err_set(err, ERR_IO, "signalfd: %s", strerror(errno));
@@ -118,14 +146,21 @@ static int program_open(struct program *p, struct err *err)
         rc = coordinator_open(&p->coordinator, s, err);
     if (rc != 0)
         return rc;
-    struct http_server_spec spec = {.host = s->http_host,
-                                    .port = s->http_port,
-                                    .api_keys = (const char *const *)p->keys.keys,
-                                    .key_tenants = p->keys.tenants,
-                                    .n_api_keys = p->keys.n,
-                                    .max_body_bytes = s->max_body_bytes,
-                                    .max_connections = (int)s->max_connections,
-                                    .coordinator = p->coordinator};
+    struct http_server_spec spec = {
+        .host = s->http_host,
+        .port = s->http_port,
+        .api_keys = (const char *const *)p->keys.keys,
+        .key_tenants = p->keys.tenants,
+        .n_api_keys = p->keys.n,
+        .max_body_bytes = s->max_body_bytes,
+        .max_connections = (int)s->max_connections,
+        .coordinator = p->coordinator,
+        .store = {.journal = s->journal_path[0] ? s->journal_path : NULL,
+                  .keep_s = s->response_keep_s,
+                  .most_bytes = s->response_bytes,
+                  .kv_type = s->kv_name,
+                  .tenant_names = s->tenant_names,
+                  .n_tenants = s->n_tenants}};
     rc = http_server_open(&p->http, &spec, err);
     if (rc == 0 && s->ready_file)
         rc = program_write_ready_file(p, err);

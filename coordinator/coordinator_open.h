@@ -22,9 +22,10 @@ void coordinator_sockets(const struct coordinator *c, void **ret_control, void *
 int coordinator_wait_ms(const struct coordinator *c);
 /* Takes what came, decides, sends. Fails when the model can never be served. */
 int coordinator_run(struct coordinator *c, struct err *err);
-/* The program is about to stop: requests are finished if workers are there for them, and fail
- * otherwise. */
-void coordinator_drain(struct coordinator *c);
+/* There are no workers for the model, and nobody promises that they will come. */
+bool coordinator_is_stranded(const struct coordinator *c);
+/* The program stops: all requests fail, in words. */
+void coordinator_give_up(struct coordinator *c);
 bool coordinator_is_idle(const struct coordinator *c);
 
 #endif

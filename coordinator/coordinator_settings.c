@@ -193,6 +193,37 @@ static const struct conf_option coordinator_options[] = {
      .min = 1,
      .max = 65536,
      .help = "HTTP connections at once"},
+    {.name = "journal",
+     .type = CONF_STRING,
+     .offset = FIELD(journal),
+     .value = "FILE|off",
+     .help = "where streams and responses are written down, so that they outlive a restart "
+             "(default: $PACELINE_HOME/journal/PORT.db, with the port of --cluster; off with port "
+             "0)"},
+    {.name = "response-keep",
+     .type = CONF_INT,
+     .offset = FIELD(response_keep_s),
+     .value = "SECONDS",
+     .initial = "86400",
+     .min = 0,
+     .max = 1e9,
+     .help = "how long finished responses can be asked for (0: as long as there is room)"},
+    {.name = "response-memory",
+     .type = CONF_SIZE,
+     .offset = FIELD(response_bytes),
+     .value = "SIZE",
+     .initial = "64MiB",
+     .min = 0,
+     .max = 1e12,
+     .help = "and how much memory all of them take; the oldest go first"},
+    {.name = "stop-grace",
+     .type = CONF_INT,
+     .offset = FIELD(stop_grace_s),
+     .value = "SECONDS",
+     .initial = "60",
+     .min = 0,
+     .max = 86400,
+     .help = "after SIGTERM requests may take so long to finish; the rest stays in the journal"},
     {.name = "encryption",
      .type = CONF_CHOICE,
      .offset = FIELD(encryption_choice),
@@ -311,6 +342,16 @@ static void coordinator_name_model(struct coordinator_settings *s)
         s->model_alias[n - 5] = '\0';
 }
 
+/* Workers do not find a coordinator again whose port is any free one. */
+static void coordinator_locate_journal(struct coordinator_settings *s)
+{
+    if (!s->journal && s->cluster_port)
+        snprintf(s->journal_path, sizeof s->journal_path, "%s/journal/%d.db", s->home,
+                 s->cluster_port);
+    else if (s->journal && strcmp(s->journal, "off") != 0)
+        snprintf(s->journal_path, sizeof s->journal_path, "%s", s->journal);
+}
+
 static int coordinator_settings_check(struct coordinator_settings *s, struct err *err)
 {
     const char *home = getenv("PACELINE_HOME"), *user = getenv("HOME");
@@ -343,6 +384,8 @@ static int coordinator_settings_check(struct coordinator_settings *s, struct err
         if (rc != 0)
             return rc;
     }
+    coordinator_locate_journal(s);
+    s->kv_name = kv_choices[s->kv_choice];
     s->kv_type = (enum kv_type)s->kv_choice; /* kv_choices stand in its order */
     s->prefix_cache = s->prefix_cache_choice == 0;
     s->preloads = s->standby_choice == 0;

@@ -22,6 +22,10 @@ struct coordinator_settings {
     int64_t tenant_requests;   /* 0: no limit */
     int64_t request_timeout_s; /* 0: never */
     int64_t max_body_bytes, max_connections;
+    char *journal;           /* a file, "off", or NULL */
+    int64_t response_keep_s; /* 0: for ever */
+    int64_t response_bytes;
+    int64_t stop_grace_s;
     int kv_choice, prefix_cache_choice, objective_choice; /* enum planner_objective */
     int encryption_choice, standby_choice;
     char *trust; /* folder of keys, or NULL */
@@ -45,6 +49,8 @@ struct coordinator_settings {
     const double *tenant_weights;    /* [n_tenants] */
     char home[2048];                 /* $PACELINE_HOME */
     char model_path[4096];
+    char journal_path[4096]; /* "": off */
+    const char *kv_name;
     char model_alias[256];
 };
 

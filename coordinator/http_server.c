@@ -159,6 +159,11 @@ static const char *http_server_header(const struct http_connection *c, const cha
     return MHD_lookup_connection_value(c->mhd, MHD_HEADER_KIND, name);
 }
 
+static const char *http_server_argument(const struct http_connection *c, const char *name)
+{
+    return MHD_lookup_connection_value(c->mhd, MHD_GET_ARGUMENT_KIND, name);
+}
+
 /* The client's own id, when it can stand in a header and a log line, or one of ours. */
 static void http_server_name(struct http_exchange *x, const char *given)
 {
@@ -190,7 +195,15 @@ static struct http_exchange *http_exchange_new(struct http_connection *c, const 
     x->started_ms = x->written_ms = clock_now_ms();
     buf_init(&x->body);
     api_call_init(&x->call, &c->server->api, x->method, x->path);
-    x->call.after = MHD_lookup_connection_value(c->mhd, MHD_GET_ARGUMENT_KIND, "after");
+    x->call.connection = x;
+    x->call.after = http_server_argument(c, "after");
+    x->call.starting_after = http_server_argument(c, "starting_after");
+    x->call.stream = http_server_argument(c, "stream");
+    const char *last = http_server_header(c, "Last-Event-ID");
+    x->call.last_event_id = last && *last ? last : NULL;
+    const char *accept = http_server_header(c, "Accept");
+    x->call.wants_event_ids =
+        x->call.last_event_id || (accept && strcasestr(accept, "text/event-stream"));
     http_server_name(x, http_server_header(c, "X-Request-Id"));
     trace_context_read(&x->call.trace, http_server_header(c, "traceparent"));
     c->exchange = x;
@@ -221,6 +234,8 @@ static void http_server_completed(void *cls, struct MHD_Connection *mhd, void **
         return;
     struct http_connection *c = x->connection;
     *context = NULL;
+    x->call.is_delivered =
+        code == MHD_REQUEST_TERMINATED_COMPLETED_OK && x->call.is_complete && !x->call.is_broken;
     http_exchange_free(x);
     http_server_set_deadline(c);
 }
@@ -244,8 +259,9 @@ static ssize_t http_server_read(void *cls, uint64_t position, char *to, size_t r
         api_news(call); /* what was left for a slow reader */
     if (call->is_broken)
         return MHD_CONTENT_READER_END_WITH_ERROR;
-    size_t count = api_call_pending(call);
-    if (count == 0 && call->is_complete)
+    bool is_held = api_store_holds(call);
+    size_t count = is_held ? 0 : api_call_pending(call);
+    if (count == 0 && call->is_complete && !is_held)
         return MHD_CONTENT_READER_END_OF_STREAM;
     if (count == 0) {
         http_server_suspend(x->connection);
@@ -365,6 +381,12 @@ static enum MHD_Result http_server_take_body(struct http_exchange *x, const char
     return MHD_YES;
 }
 
+/* There is an answer, or the beginning of one, that may be sent. */
+static bool http_server_is_ready(const struct http_exchange *x)
+{
+    return x->call.is_stream || (x->call.is_complete && !api_store_holds(&x->call));
+}
+
 /* The question is complete: begin, or, woken up, answer. */
 static enum MHD_Result http_server_serve(struct http_exchange *x)
 {
@@ -379,7 +401,7 @@ static enum MHD_Result http_server_serve(struct http_exchange *x)
     }
     if (x->call.is_broken && !x->call.is_stream)
         return MHD_NO;
-    if (x->call.is_complete || x->call.is_stream)
+    if (http_server_is_ready(x))
         return http_server_queue(x);
     if (c->server->is_closing)
         return MHD_NO;
@@ -475,6 +497,18 @@ static void http_server_read_template(struct http_server *s)
     s->api.thinks = reply_thinks(source, length);
 }
 
+static int http_server_open_store(struct http_server *s, const struct http_server_spec *spec,
+                                  struct err *err)
+{
+    int rc = api_store_new(&s->api.store, &spec->store, err);
+    int fd = rc == 0 ? api_store_fd(s->api.store) : -1;
+    struct epoll_event event = {.events = EPOLLIN};
+    if (fd >= 0 && epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
+        return err_set(err, ERR_NETWORK, "the journal's events cannot be watched: %s",
+                       strerror(errno));
+    return rc;
+}
+
 int http_server_open(struct http_server **ret_server, const struct http_server_spec *spec,
                      struct err *err)
 {
@@ -491,6 +525,8 @@ int http_server_open(struct http_server **ret_server, const struct http_server_s
         rc = err_set(err, ERR_NETWORK, "epoll_create1: %s", strerror(errno));
     if (rc == 0)
         rc = http_server_copy_keys(s, spec, err);
+    if (rc == 0)
+        rc = http_server_open_store(s, spec, err);
     if (rc == 0)
         rc = http_listen_open(spec->host, spec->port, &listen_fd, &s->port, err);
     if (rc == 0)
@@ -509,6 +545,8 @@ void http_server_close(struct http_server *s)
     if (!s)
         return;
     s->is_closing = true;
+    if (s->api.store)
+        api_store_close(s->api.store);
     /* libmicrohttpd cannot be stopped while connections are suspended. */
     for (struct http_connection *c = s->connections; c; c = c->next) {
         if (c->exchange && !c->exchange->call.is_complete)
@@ -519,6 +557,7 @@ void http_server_close(struct http_server *s)
         MHD_stop_daemon(s->daemon);
     if (s->epoll_fd >= 0)
         close(s->epoll_fd);
+    api_store_free(s->api.store);
     chat_template_free(s->api.template);
     for (size_t i = 0; i < s->api.n_keys; i++) {
         explicit_bzero(s->keys[i], strlen(s->keys[i]));
@@ -563,7 +602,7 @@ static void http_server_watch(struct http_server *s)
     int count = epoll_wait(s->epoll_fd, events, HTTP_SERVER_EVENTS, 0);
     for (int i = 0; i < count; i++) {
         struct http_connection *c = events[i].data.ptr;
-        if (!c) /* libmicrohttpd's own */
+        if (!c) /* libmicrohttpd's own, and the journal's */
             continue;
         c->is_gone = true;
         if (c->deadline_ms != INT64_MAX)
@@ -576,26 +615,43 @@ static void http_server_watch(struct http_server *s)
     }
 }
 
+/* Its connection goes on, if there is something to send. */
+static void http_server_show(struct http_exchange *x)
+{
+    if (x->call.is_complete || (x->call.is_stream && api_call_pending(&x->call)))
+        http_server_resume(x->connection);
+}
+
 static void http_server_take_news(struct http_server *s)
 {
     struct request *r;
     while ((r = coordinator_take_changed(s->api.coordinator))) {
         struct api_call *call = r->owner;
-        if (!call)
-            continue;
-        struct http_exchange *x =
-            (struct http_exchange *)((char *)call - offsetof(struct http_exchange, call));
-        api_news(call);
-        if (call->is_complete || (call->is_stream && api_call_pending(call)))
-            http_server_resume(x->connection);
+        struct http_exchange *x = call ? call->connection : NULL;
+        if (call)
+            api_news(call);
+        if (x)
+            http_server_show(x);
     }
+}
+
+/* Calls that follow others, and those that waited for the journal. */
+static void http_server_take_store(struct http_server *s)
+{
+    struct api_call *call;
+    bool has_settled = api_store_run(s->api.store, &s->api);
+    while ((call = api_store_take_woken(s->api.store)))
+        http_server_show(call->connection);
+    for (struct http_connection *c = s->connections; has_settled && c; c = c->next)
+        if (c->exchange && c->is_suspended)
+            http_server_show(c->exchange);
 }
 
 /* *ret_at_ms: when to look again. */
 static void http_server_ping(struct http_connection *c, int64_t now_ms, int64_t *ret_at_ms)
 {
     struct http_exchange *x = c->exchange;
-    if (!x || !c->is_suspended || !x->call.is_stream ||
+    if (!x || !c->is_suspended || !x->call.is_stream || api_store_holds(&x->call) ||
         strncmp(x->call.content_type, "text/event-stream", 17) != 0)
         return;
     if (now_ms >= x->written_ms + HTTP_SERVER_PING_MS) {
@@ -632,6 +688,7 @@ void http_server_run(struct http_server *s)
     MHD_run(s->daemon);
     s->has_resumed = false;
     http_server_take_news(s);
+    http_server_take_store(s);
     http_server_run_timers(s);
     if (s->has_resumed) {
         s->has_resumed = false;
@@ -642,6 +699,11 @@ void http_server_run(struct http_server *s)
 void http_server_drain(struct http_server *s)
 {
     s->api.is_draining = true;
+}
+
+void http_server_give_up(struct http_server *s)
+{
+    api_store_close(s->api.store);
 }
 
 bool http_server_is_idle(const struct http_server *s)

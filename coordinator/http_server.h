@@ -4,6 +4,7 @@
 #define PACELINE_COORDINATOR_HTTP_SERVER_H
 
 #include "base/err.h"
+#include "coordinator/api_store.h"
 #include "coordinator/coordinator.h"
 
 struct http_server;
@@ -17,6 +18,7 @@ struct http_server_spec {
     int64_t max_body_bytes;
     int max_connections;
     struct coordinator *coordinator; /* borrowed */
+    struct api_store_spec store;     /* its strings are borrowed */
 };
 
 /* ERR_NETWORK: the port is in use or the address is not ours. */
@@ -30,6 +32,9 @@ int http_server_wait_ms(const struct http_server *s); /* how long run may wait, 
 void http_server_run(struct http_server *s);
 /* No new requests are taken (503 with Retry-After); the running ones go on. */
 void http_server_drain(struct http_server *s);
+/* What runs will not be finished: what is stored is written down for the next start, and its
+ * connections end in the midst. The others wait for the coordinator's word. */
+void http_server_give_up(struct http_server *s);
 bool http_server_is_idle(const struct http_server *s);
 
 #endif

@@ -43,6 +43,61 @@ int request_prepare(struct request *r, const struct tokenizer *t, struct err *er
     return 0;
 }
 
+static int request_copy_lists(struct request *r, const struct request *of, struct err *err)
+{
+    r->prompt = malloc((size_t)of->n_prompt * sizeof *r->prompt);
+    if (of->n_stop)
+        r->stop = calloc(of->n_stop, sizeof *r->stop);
+    if (!r->prompt || (of->n_stop && !r->stop))
+        return err_set(err, ERR_MEMORY, "no memory for the request");
+    memcpy(r->prompt, of->prompt, (size_t)of->n_prompt * sizeof *r->prompt);
+    for (; r->n_stop < of->n_stop; r->n_stop++) {
+        r->stop[r->n_stop] = strdup(of->stop[r->n_stop]);
+        if (!r->stop[r->n_stop])
+            return err_set(err, ERR_MEMORY, "no memory for the request");
+    }
+    if (!of->sampling.n_bias)
+        return 0;
+    struct batch_bias *bias = malloc(of->sampling.n_bias * sizeof *bias);
+    if (!bias)
+        return err_set(err, ERR_MEMORY, "no memory for the request");
+    memcpy(bias, of->sampling.bias, of->sampling.n_bias * sizeof *bias);
+    r->sampling.bias = bias;
+    r->sampling.n_bias = of->sampling.n_bias;
+    return 0;
+}
+
+int request_copy(struct request **ret_request, const struct request *of, const struct tokenizer *t,
+                 struct err *err)
+{
+    struct request *r = calloc(1, sizeof *r);
+    if (!r)
+        return err_set(err, ERR_MEMORY, "no memory for the request");
+    r->kind = of->kind;
+    memcpy(r->id, of->id, sizeof r->id);
+    memcpy(r->request_id, of->request_id, sizeof r->request_id);
+    r->created_unix_s = of->created_unix_s;
+    r->n_prompt = of->n_prompt;
+    r->max_tokens = of->max_tokens;
+    r->n_choices = of->n_choices;
+    r->tenant = of->tenant;
+    r->priority = of->priority;
+    r->cache_prompt = of->cache_prompt;
+    r->ignore_eos = of->ignore_eos;
+    r->keep_records = of->keep_records;
+    r->sampling = of->sampling;
+    r->sampling.bias = NULL;
+    r->sampling.n_bias = 0;
+    int rc = request_copy_lists(r, of, err);
+    if (rc == 0)
+        rc = request_prepare(r, t, err);
+    if (rc == 0)
+        *ret_request = r;
+    else
+        request_free(r);
+    return rc;
+}
+
 static void request_keep_record(struct request *r, struct choice *c,
                                 const struct batch_result *result)
 {

@@ -138,6 +138,9 @@ struct request {
 
 /* Room for the choices and their tokens, once prompt, max_tokens, n_choices and stops are set. */
 int request_prepare(struct request *r, const struct tokenizer *t, struct err *err);
+/* Another request that asks the same, and is nobody's yet. */
+int request_copy(struct request **ret_request, const struct request *of, const struct tokenizer *t,
+                 struct err *err);
 /* A token came back: text, records, stop strings, end of text, length. Sets finish. When some of it
  * was lost, for there was no memory, text is marked as failed, and so must the request be. */
 void request_accept_token(struct request *r, struct choice *c, const struct batch_result *result,

@@ -71,6 +71,8 @@ void scheduler_add(struct scheduler *s, struct request *r)
 {
     for (int i = 0; i < r->n_choices; i++) {
         struct choice *c = &r->choices[i];
+        if (c->finish != FINISH_NONE) /* before the coordinator was restarted */
+            continue;
         c->age = ++s->n_arrived;
         c->last_news_us = clock_now_us();
         wait_queue_add(&s->waiting, c, clock_now_us());

@@ -25,5 +25,5 @@ int64_t clock_now_ms(void)
 
 int64_t clock_unix_s(void)
 {
-    return (int64_t)time(NULL);
+    return (int64_t)time(NULL) + fake_clock_offset_us / 1000000;
 }

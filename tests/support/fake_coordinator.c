@@ -27,6 +27,7 @@ struct coordinator {
     struct request *changed; /* through next_changed */
     struct request last;     /* a copy of its plain fields */
     bool has_last;
+    int last_tokens;
 };
 
 static void fake_coordinator_steps(struct coordinator *c)
@@ -113,6 +114,11 @@ const struct request *fake_coordinator_last(const struct coordinator *c)
     return c->has_last ? &c->last : NULL;
 }
 
+int fake_coordinator_last_tokens(const struct coordinator *c)
+{
+    return c->last_tokens;
+}
+
 /* ---- news ---- */
 
 static bool fake_is_listed(const struct coordinator *c, const struct request *r)
@@ -185,6 +191,7 @@ int coordinator_submit(struct coordinator *c, struct request *const *requests, s
         c->open[c->n_open++] = requests[i];
     c->last = *requests[n - 1];
     c->has_last = true;
+    c->last_tokens = requests[n - 1]->choices[0].n_tokens - c->last.n_prompt;
     return 0;
 }
 

@@ -28,6 +28,8 @@ void fake_coordinator_fail_after(struct coordinator *c, int n_tokens);
 void fake_coordinator_step(struct coordinator *c);
 int fake_coordinator_open(const struct coordinator *c);      /* requests that it works on */
 int fake_coordinator_cancelled(const struct coordinator *c); /* so far */
+/* Tokens that its first choice had when it was submitted. */
+int fake_coordinator_last_tokens(const struct coordinator *c);
 /* The newest request that was submitted, as it was; NULL before the first. */
 const struct request *fake_coordinator_last(const struct coordinator *c);
 

@@ -18,7 +18,6 @@ enum { HTTP_FIXTURE_PATIENCE_S = 20 };
 
 void http_fixture_open(struct http_fixture *f, const struct http_fixture_spec *spec)
 {
-    struct err err = {0};
     char path[512];
     snprintf(path, sizeof path, "%s/models/%s", TEST_DATA,
              spec->model ? spec->model : "qwen2-tied/gguf/qwen2-tied-Q4_0.gguf");
@@ -28,14 +27,27 @@ void http_fixture_open(struct http_fixture *f, const struct http_fixture_spec *s
                                                .most_requests =
                                                    spec->most_requests ? spec->most_requests : 8};
     f->coordinator = fake_coordinator_new(&fake);
-    const struct http_server_spec server = {
+    f->spec = (struct http_server_spec){
         .host = "127.0.0.1",
         .api_keys = spec->keys,
+        .key_tenants = spec->key_tenants,
         .n_api_keys = spec->n_keys,
         .max_body_bytes = spec->max_body_bytes ? spec->max_body_bytes : 64 * 1024,
         .max_connections = 32,
-        .coordinator = f->coordinator};
-    if (http_server_open(&f->server, &server, &err) != 0) {
+        .coordinator = f->coordinator,
+        .store = {.journal = spec->journal,
+                  .keep_s = spec->keep_s,
+                  .most_bytes = spec->most_bytes ? spec->most_bytes : 1 << 20,
+                  .kv_type = "f16",
+                  .tenant_names = spec->tenant_names,
+                  .n_tenants = spec->n_tenants}};
+    http_fixture_reopen(f);
+}
+
+void http_fixture_reopen(struct http_fixture *f)
+{
+    struct err err = {0};
+    if (http_server_open(&f->server, &f->spec, &err) != 0) {
         fprintf(stderr, "%s\n", err.text);
         abort();
     }

@@ -12,6 +12,7 @@
 struct http_fixture {
     struct coordinator *coordinator;
     struct http_server *server;
+    struct http_server_spec spec;
 };
 
 struct http_fixture_spec {
@@ -22,6 +23,12 @@ struct http_fixture_spec {
     int64_t max_body_bytes; /* 0: 64 KiB */
     int context;            /* 0: 128 */
     int most_requests;      /* 0: 8 */
+    const char *journal;    /* a file, or NULL */
+    int64_t keep_s;         /* 0: for ever */
+    int64_t most_bytes;     /* 0: 1 MiB */
+    const int *key_tenants; /* [n_keys], or NULL; with */
+    const char *const *tenant_names;
+    int n_tenants;
 };
 
 struct http_answer {
@@ -36,6 +43,8 @@ struct http_answer {
 
 void http_fixture_open(struct http_fixture *f, const struct http_fixture_spec *spec);
 void http_fixture_close(struct http_fixture *f);
+/* Another server in place of the one that was closed, over the same fake model. */
+void http_fixture_reopen(struct http_fixture *f);
 /* One turn of the server and of the fake model. */
 void http_fixture_turn(struct http_fixture *f);
 /* What the fake model will say. */

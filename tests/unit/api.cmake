@@ -7,7 +7,8 @@ list(APPEND api_sources ${CMAKE_SOURCE_DIR}/coordinator/access.c
      ${CMAKE_SOURCE_DIR}/coordinator/tool_schema.c
      ${CMAKE_SOURCE_DIR}/coordinator/choice_counts.c ${CMAKE_SOURCE_DIR}/coordinator/request.c
      ${CMAKE_SOURCE_DIR}/coordinator/timeline.c)
-foreach(name metrics histogram metrics_text process_usage answer_counts call_log trace_context)
+foreach(name metrics histogram metrics_text process_usage answer_counts call_log trace_context
+        token_log)
     list(APPEND api_sources ${CMAKE_SOURCE_DIR}/coordinator/${name}.c)
 endforeach()
 foreach(name fake_clock fake_coordinator http_fixture http_events)
@@ -15,7 +16,7 @@ foreach(name fake_clock fake_coordinator http_fixture http_events)
 endforeach()
 add_library(api_test_support OBJECT ${api_sources})
 target_compile_definitions(api_test_support PRIVATE TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data")
-target_link_libraries(api_test_support PUBLIC text model base PkgConfig::MICROHTTPD
+target_link_libraries(api_test_support PUBLIC text journal model base PkgConfig::MICROHTTPD
                       PkgConfig::JANSSON PkgConfig::CMOCKA)
 
 foreach(name api_anthropic api_errors api_generation api_tools api_endpoints http_server)

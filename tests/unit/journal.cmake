@@ -1,3 +1,7 @@
 paceline_test(test_journal journal)
 paceline_test(test_token_log base)
 target_sources(test_token_log PRIVATE ${CMAKE_SOURCE_DIR}/coordinator/token_log.c)
+foreach(name api_replay api_responses)
+    paceline_test(test_${name} api_test_support)
+endforeach()
+target_link_options(test_api_responses PRIVATE -Wl,--wrap=journal_settled)

@@ -343,6 +343,36 @@ static void what_cannot_be_served_is_refused(void **state)
     assert_null(coordinator_take_changed(w->coordinator));
 }
 
+/* What an earlier coordinator had brought: the first choice to its end, the others in part or not
+ * at all. The rest is as if it had been one. */
+static void a_request_goes_on_from_the_tokens_that_it_has(void **state)
+{
+    struct world *w = *state;
+    world_serve(w);
+    for (int variant = 0; variant < 3; variant++) {
+        struct request *r = request_make(w, REQUEST_GENERATE, 1 + variant * 70, 90, 3);
+        struct err err = {0};
+        for (int k = 0; k < 2; k++)
+            for (int n = 0; n < (k == 0 ? 90 : 1 + 40 * variant); n++) {
+                struct choice *c = &r->choices[k];
+                struct batch_result token = {.token = fake_stage_token(c->tokens, c->n_tokens,
+                                                                       r->n_prompt, &r->sampling, k,
+                                                                       w->vocabulary)};
+                request_accept_token(r, c, &token, coordinator_tokenizer(w->coordinator));
+            }
+        assert_int_equal(r->choices[0].finish, FINISH_LENGTH);
+        if (coordinator_submit(w->coordinator, &r, 1, &err) != 0)
+            fail_msg("%s", err.text);
+        assert_false(r->choices[0].is_waiting);
+        assert_true(r->choices[1].is_waiting && r->choices[2].is_waiting);
+        RUN_UNTIL(w, r->is_done);
+        request_verify(w, r);
+        coordinator_cancel(w->coordinator, r);
+        request_free(r);
+        check_nothing_is_held(w);
+    }
+}
+
 /* The worker dies again and again, at every point; nobody sees it in the answers. */
 static void a_plan_that_breaks_is_not_seen_in_the_answers(void **state)
 {
@@ -537,21 +567,19 @@ static void cancelled_requests_leave_nothing_behind(void **state)
     }
 }
 
-static void stopping_waits_for_workers_only_if_there_are_some(void **state)
+static void who_is_stranded_can_be_given_up(void **state)
 {
     struct world *w = *state;
     world_serve(w);
+    assert_false(coordinator_is_stranded(w->coordinator));
     struct request *r = request_submit(w, REQUEST_GENERATE, 100, 50, 1);
-    coordinator_drain(w->coordinator);
-    RUN_UNTIL(w, r->is_done);
-    request_verify(w, r);
-    coordinator_cancel(w->coordinator, r);
-    request_free(r);
-    r = request_submit(w, REQUEST_GENERATE, 100, 50, 1);
     w->worker.is_slow = true;
     RUN_UNTIL(w, w->worker.stage.n_queued > 0);
     worker_leave(&w->worker);
-    expect_failure(w, r, ERR_UNAVAILABLE, "stopping");
+    RUN_UNTIL(w, coordinator_is_stranded(w->coordinator));
+    assert_false(r->is_done);
+    coordinator_give_up(w->coordinator);
+    expect_failure(w, r, ERR_UNAVAILABLE, "stopped");
     assert_true(coordinator_is_idle(w->coordinator));
 }
 
@@ -576,6 +604,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(requests_of_every_kind_are_served),
         TEST(what_cannot_be_served_is_refused),
+        TEST(a_request_goes_on_from_the_tokens_that_it_has),
         TEST(a_plan_that_breaks_is_not_seen_in_the_answers),
         TEST(a_lost_step_is_computed_again),
         TEST(barren_plans_come_to_an_end),
@@ -584,7 +613,7 @@ int main(void)
         TEST(a_later_plan_that_fails_does_not),
         TEST(what_comes_while_nobody_serves_waits),
         TEST(cancelled_requests_leave_nothing_behind),
-        TEST(stopping_waits_for_workers_only_if_there_are_some),
+        TEST(who_is_stranded_can_be_given_up),
         TEST(who_waits_at_the_end_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
