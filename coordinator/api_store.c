@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { API_STORE_RUN_MS = 250, API_STORE_RETRY_MS = 1000 };
+enum { API_STORE_RUN_MS = 250, API_STORE_RETRY_MS = 1000, API_STORE_RESTARTS = 3 };
 
 /* ---- calls in lists ---- */
 
@@ -220,7 +220,12 @@ static void api_store_begin_again(struct api_store *s, struct api *api)
         next = d->next;
         if (d->runner)
             continue;
-        int rc = api_replay_begin(api, d, &failure);
+        int rc = d->n_restarts > API_STORE_RESTARTS
+                     ? err_set(&failure, ERR_INTERNAL,
+                               "The coordinator was restarted %d times without a new token of this "
+                               "request: it may be what ends it, and is not tried again.",
+                               d->n_restarts)
+                     : api_replay_begin(api, d, &failure);
         if (rc == ERR_QUOTA)
             continue;
         if (rc == ERR_LIMIT || rc == ERR_UNAVAILABLE) {

@@ -55,6 +55,7 @@ static void api_store_note_call(struct api_store *s, struct api_stored *d)
 
 void api_store_note(struct api_store *s, struct api_stored *d)
 {
+    bool has_news = false;
     if (!s->journal)
         return;
     if (!d->is_noted)
@@ -66,6 +67,11 @@ void api_store_note(struct api_store *s, struct api_stored *d)
         journal_add_tokens(s->journal, d->id, i, (int64_t)c->n_noted, c->log.data + c->n_noted,
                            c->log.length - c->n_noted);
         c->n_noted = c->log.length;
+        has_news = true;
+    }
+    if (has_news && d->n_restarts) {
+        journal_progress(s->journal, d->id);
+        d->n_restarts = 0;
     }
 }
 
@@ -153,6 +159,7 @@ static int api_store_fill_call(struct api_store *s, struct api_stored *d,
     d->is_kept = call->is_kept;
     d->is_background = call->is_background;
     d->with_records = call->with_records;
+    d->n_restarts = call->n_restarts;
     d->is_noted = true;
     d->n_cached = end->n_cached;
     d->outcome = end->outcome >= API_RUNS && end->outcome <= API_CANCELLED

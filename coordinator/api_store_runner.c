@@ -217,7 +217,7 @@ void api_store_leave(struct api_call *c)
         at = &(*at)->next_follower;
     if (*at)
         *at = c->next_follower;
-    if (s->is_closed)
+    if (s->is_closed && !d->is_removed)
         return;
     if (d->outcome == API_RUNS && c->carries && !d->followers && !d->is_background)
         api_store_cancel(s, d);

@@ -147,6 +147,11 @@ void journal_add_tokens(struct journal *j, const char *id, int choice, int64_t a
     journal_put(j, n, length);
 }
 
+void journal_progress(struct journal *j, const char *id)
+{
+    journal_put(j, journal_note_new(JOURNAL_PROGRESS, id, 0), 0);
+}
+
 void journal_end(struct journal *j, const char *id, const struct journal_end *end)
 {
     size_t room = journal_text_bytes(end->failure);

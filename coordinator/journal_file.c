@@ -14,7 +14,17 @@ enum {
     JOURNAL_FILE_PATIENCE_MS = 1000, /* for the lock of a process that is on its way out */
 };
 
-enum { ADD_CALL, ADD_TOKENS, END_CALL, REMOVE_CALL, REMOVE_TOKENS, BEGIN, COMMIT, N_STATEMENTS };
+enum {
+    ADD_CALL,
+    ADD_TOKENS,
+    GET_ON,
+    END_CALL,
+    REMOVE_CALL,
+    REMOVE_TOKENS,
+    BEGIN,
+    COMMIT,
+    N_STATEMENTS
+};
 
 struct journal_file {
     char *path;
@@ -34,7 +44,8 @@ static const char journal_file_tables[] =
     " request_id TEXT NOT NULL, bits TEXT NOT NULL, body BLOB NOT NULL, prompts BLOB NOT NULL,"
     " seed INTEGER NOT NULL, created INTEGER NOT NULL, n_prompts INTEGER NOT NULL,"
     " n_choices INTEGER NOT NULL, is_kept INTEGER NOT NULL, is_background INTEGER NOT NULL,"
-    " with_records INTEGER NOT NULL, outcome INTEGER NOT NULL DEFAULT 0,"
+    " with_records INTEGER NOT NULL, n_restarts INTEGER NOT NULL DEFAULT 0,"
+    " outcome INTEGER NOT NULL DEFAULT 0,"
     " n_cached INTEGER NOT NULL DEFAULT 0, failure_code INTEGER NOT NULL DEFAULT 0,"
     " failure TEXT NOT NULL DEFAULT '', finished INTEGER NOT NULL DEFAULT 0);"
     "CREATE TABLE tokens (id TEXT NOT NULL, choice INTEGER NOT NULL, at INTEGER NOT NULL,"
@@ -46,6 +57,7 @@ static const char *const journal_file_sql[N_STATEMENTS] = {
                  " seed, created, n_prompts, n_choices, is_kept, is_background, with_records)"
                  " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     [ADD_TOKENS] = "INSERT OR REPLACE INTO tokens (id, choice, at, data) VALUES (?, ?, ?, ?)",
+    [GET_ON] = "UPDATE calls SET n_restarts = 0 WHERE id = ?",
     [END_CALL] = "UPDATE calls SET outcome = ?, n_cached = ?, failure_code = ?, failure = ?,"
                  " finished = ? WHERE id = ?",
     [REMOVE_CALL] = "DELETE FROM calls WHERE id = ?",
@@ -249,6 +261,9 @@ static int journal_file_apply(struct journal_file *f, const struct journal_note 
         return journal_file_add_call(f, n, err);
     case JOURNAL_TOKENS:
         return journal_file_add_tokens(f, n, err);
+    case JOURNAL_PROGRESS:
+        journal_file_bind(f->statements[GET_ON], 1, n->id);
+        return journal_file_run(f, GET_ON, err);
     case JOURNAL_END:
         return journal_file_end_call(f, n, err);
     default:
@@ -296,6 +311,7 @@ static int journal_file_load_call(struct journal_file *f, sqlite3_stmt *s,
         .is_kept = sqlite3_column_int(s, 11),
         .is_background = sqlite3_column_int(s, 12),
         .with_records = sqlite3_column_int(s, 13),
+        .n_restarts = sqlite3_column_int(s, 19),
     };
     struct journal_end end = {
         .outcome = sqlite3_column_int(s, 14),
@@ -338,12 +354,16 @@ static int journal_file_each(struct journal_file *f, const char *sql,
 
 int journal_file_load(struct journal_file *f, const struct journal_reader *reader, struct err *err)
 {
-    int rc = journal_file_each(
+    int rc =
+        journal_file_exec(f, "UPDATE calls SET n_restarts = n_restarts + 1 WHERE outcome = 0", err);
+    if (rc != 0)
+        return rc;
+    rc = journal_file_each(
         f,
         "SELECT id, path, tenant, request_id, bits, body, prompts, seed, created, n_prompts,"
         " n_choices, is_kept, is_background, with_records, outcome, n_cached, failure_code, "
         "failure,"
-        " finished FROM calls ORDER BY rowid",
+        " finished, n_restarts FROM calls ORDER BY rowid",
         journal_file_load_call, reader, err);
     return rc != 0 ? rc
                    : journal_file_each(

@@ -25,6 +25,7 @@ struct journal_call {
     size_t body_length, prompts_length;
     int64_t seed, created_unix_s;
     int n_prompts, n_choices; /* n_choices: of each prompt */
+    int n_restarts; /* read: how often the file was opened since its last token, while it runs */
     bool is_kept, is_background, with_records;
 };
 
@@ -35,7 +36,7 @@ struct journal_end {
     int64_t finished_unix_s;
 };
 
-enum journal_kind { JOURNAL_CALL, JOURNAL_TOKENS, JOURNAL_END, JOURNAL_REMOVE };
+enum journal_kind { JOURNAL_CALL, JOURNAL_TOKENS, JOURNAL_PROGRESS, JOURNAL_END, JOURNAL_REMOVE };
 
 /* A change. Of the fields after id, those of its kind count. */
 struct journal_note {
@@ -62,7 +63,8 @@ struct journal_reader {
 /* Makes folder and file, for this user alone, when they are not there. ERR_IO: they cannot be
  * written, another process has the file, or it is none of ours. */
 int journal_file_open(struct journal_file **ret_file, const char *path, struct err *err);
-/* All calls, the oldest first. Ends with the first failure of a reader's function. */
+/* All calls, the oldest first; those that have not ended count one restart more. Ends with the
+ * first failure of a reader's function. */
 int journal_file_load(struct journal_file *f, const struct journal_reader *reader, struct err *err);
 /* All changes in one transaction, or none. */
 int journal_file_write(struct journal_file *f, const struct journal_note *first, struct err *err);

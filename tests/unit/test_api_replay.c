@@ -568,6 +568,40 @@ static void test_another_model_is_told(void **state)
     buf_clear(&raw);
 }
 
+/* A request that may be what ends the coordinator is not tried for ever; one that gets on is. */
+static void test_restarts_without_end(void **state)
+{
+    struct place *p = *state;
+    struct http_fixture *f = &p->fixture;
+    struct http_answer a;
+    struct events had;
+    struct buf raw;
+    buf_init(&raw);
+    int fd = begin_stream(f, CHAT, HELLO "}", 2, &had, &raw);
+    for (int restart = 1; restart <= 7; restart++) {
+        change_server(p, restart != 4); /* then in order, so that the token is in the file */
+        for (int i = 0; i < 2; i++) {
+            fake_clock_advance(300);
+            http_fixture_turn(f);
+        }
+        assert_int_equal(fake_coordinator_open(f->coordinator), restart < 7);
+        if (restart != 3)
+            continue;
+        fake_coordinator_hold(f->coordinator, false);
+        fake_coordinator_step(f->coordinator);
+        fake_coordinator_hold(f->coordinator, true);
+        http_fixture_turn(f);
+    }
+    close(fd);
+    ask(f, CHAT, "{}", had.list[0].id, &a);
+    assert_int_equal(a.status, 200);
+    assert_non_null(strstr(buf_text(&a.body), "without a new token"));
+    http_answer_clear(&a);
+    fake_coordinator_hold(f->coordinator, false);
+    free_events(&had);
+    buf_clear(&raw);
+}
+
 /* A full queue is no end: what was accepted once waits. */
 static void test_a_full_queue_waits(void **state)
 {
@@ -716,6 +750,7 @@ int main(void)
         TEST(test_a_drawn_seed_is_kept),
         TEST(test_finished_for_nobody),
         TEST(test_another_model_is_told),
+        TEST(test_restarts_without_end),
         TEST(test_a_full_queue_waits),
         TEST(test_without_a_journal),
         cmocka_unit_test_setup_teardown(test_of_another_tenant, open_keys, close_place),

@@ -419,6 +419,68 @@ static void test_stream_from_anywhere(void **state)
     http_answer_clear(&a);
 }
 
+/* What a model thinks is an item of its own, and no part of the talk. */
+static void test_reasoning(void **state)
+{
+    struct http_fixture f;
+    struct http_answer a, stream;
+    struct buf text;
+    char id[64], body[200];
+    static const char *const types[] = {"response.in_progress",
+                                        "\"item\":{\"id\":\"rs_",
+                                        "\"part\":{\"type\":\"reasoning_text\"",
+                                        "response.reasoning_text.delta",
+                                        "response.reasoning_text.done",
+                                        "response.content_part.done",
+                                        "response.output_item.done",
+                                        "\"item\":{\"id\":\"msg_",
+                                        "response.output_text.delta",
+                                        "response.output_text.done",
+                                        "response.completed"};
+    (void)state;
+    http_fixture_open(&f, &(struct http_fixture_spec){
+                              .model = "qwen3-tied/gguf/qwen3-tied-Q4_0.gguf", .context = 1024});
+    http_fixture_say(&f, "<think>\nLet me see.\n</think>\n\nHi there.");
+    ask(&f, "{\"input\":\"hi\"}", &a, id);
+    assert_string_equal(http_fixture_string(a.json, "output.0.type"), "reasoning");
+    assert_string_equal(text_of(a.json), "Let me see.");
+    assert_string_equal(http_fixture_string(a.json, "output.0.status"), "completed");
+    assert_string_equal(http_fixture_string(a.json, "output.1.type"), "message");
+    assert_string_equal(http_fixture_string(a.json, "output.1.content.0.text"), "Hi there.");
+    json_int_t thought =
+        json_integer_value(http_fixture_at(a.json, "usage.output_tokens_details.reasoning_tokens"));
+    assert_true(thought > 3);
+    assert_true(thought < json_integer_value(http_fixture_at(a.json, "usage.output_tokens")));
+    http_answer_clear(&a);
+    snprintf(body, sizeof body, "{\"input\":\"And?\",\"previous_response_id\":\"%s\"}", id);
+    check_prompt_is(&f, body,
+                    "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},"
+                    "{\"role\":\"assistant\",\"content\":\"Hi there.\"},"
+                    "{\"role\":\"user\",\"content\":\"And?\"}]}");
+    http_fixture_ask(&f, "POST", PATH,
+                     "{\"input\":\"hi\",\"stream\":true,\"include\":[\"message.output_text."
+                     "logprobs\"]}",
+                     &stream);
+    buf_init(&text);
+    check_events(&stream.body, 0, &text);
+    assert_string_equal(buf_text(&text), "Hi there.");
+    const char *at = buf_text(&stream.body);
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        at = strstr(at, types[i]);
+        assert_non_null(at);
+    }
+    id_of_stream(&stream, id);
+    check_tails(&f, id, buf_text(&stream.body));
+    http_answer_clear(&stream);
+    /* Cut off while it thinks, it has said nothing. */
+    ask(&f, "{\"input\":\"hi\",\"max_output_tokens\":6}", &a, id);
+    assert_int_equal(json_array_size(http_fixture_at(a.json, "output")), 1);
+    assert_string_equal(http_fixture_string(a.json, "output.0.status"), "incomplete");
+    http_answer_clear(&a);
+    buf_clear(&text);
+    http_fixture_close(&f);
+}
+
 /* ---- in the background ---- */
 
 static void test_background(void **state)
@@ -726,6 +788,7 @@ int main(void)
         TEST(test_a_failure),
         TEST(test_stream),
         TEST(test_stream_from_anywhere),
+        cmocka_unit_test(test_reasoning),
         TEST(test_background),
         TEST(test_cancel_and_delete),
         TEST(test_deleted_under_a_stream),

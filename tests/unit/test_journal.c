@@ -219,6 +219,32 @@ static void test_an_end_and_a_removal(void **state)
     journal_close(j);
 }
 
+/* Restarts are counted for what has not ended, until it gets on. */
+static void test_restarts_are_counted(void **state)
+{
+    struct place *p = *state;
+    struct taken t;
+    struct journal *j = must_open(p->path, &t);
+    journal_add(j, &example);
+    journal_close(j);
+    for (int i = 1; i <= 3; i++) {
+        j = must_open(p->path, &t);
+        assert_int_equal(t.call.n_restarts, i);
+        if (i == 3)
+            journal_progress(j, "resp_1");
+        journal_close(j);
+    }
+    j = must_open(p->path, &t);
+    assert_int_equal(t.call.n_restarts, 1);
+    journal_end(j, "resp_1", &(struct journal_end){.outcome = 1, .failure = ""});
+    journal_close(j);
+    for (int i = 0; i < 2; i++) {
+        j = must_open(p->path, &t);
+        assert_int_equal(t.call.n_restarts, 1);
+        journal_close(j);
+    }
+}
+
 /* A copy of the file, as a machine sees it after the process was killed. */
 static void snapshot(const struct place *p, const char *to)
 {
@@ -425,6 +451,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_it_comes_back),
         TEST(test_an_end_and_a_removal),
+        TEST(test_restarts_are_counted),
         TEST(test_settled_survives_a_kill),
         TEST(test_tokens_follow_by_themselves),
         TEST(test_files_are_this_users_alone),
