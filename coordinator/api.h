@@ -10,7 +10,7 @@ struct api_route {
     bool is_open;       /* needs no key */
     bool needs_body;
     bool generates;     /* refused while nothing is in service, or while draining */
-    bool is_resumable; /* its streams can be gone on with: Last-Event-ID */
+    bool is_resumable;  /* its streams can be gone on with: Last-Event-ID */
     enum api_form form; /* of its errors */
     void (*begin)(struct api_call *c);
 };
