@@ -257,16 +257,11 @@ static void test_apply_template(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_health),
-        cmocka_unit_test(test_degraded),
-        cmocka_unit_test(test_ready),
-        cmocka_unit_test(test_metrics),
-        cmocka_unit_test(test_models),
-        cmocka_unit_test(test_beginnings_of_the_alias),
-        cmocka_unit_test(test_cluster),
-        cmocka_unit_test(test_trace),
-        cmocka_unit_test(test_tokens),
-        cmocka_unit_test(test_apply_template),
+        cmocka_unit_test(test_health),  cmocka_unit_test(test_degraded),
+        cmocka_unit_test(test_ready),   cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_models),  cmocka_unit_test(test_beginnings_of_the_alias),
+        cmocka_unit_test(test_cluster), cmocka_unit_test(test_trace),
+        cmocka_unit_test(test_tokens),  cmocka_unit_test(test_apply_template),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
