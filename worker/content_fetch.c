@@ -291,15 +291,28 @@ static void fetch_drop_source(struct content_fetch *f, int source, const char *w
     fetch_tell(f, "%s %s: it is not asked any more", s->about.name, why);
 }
 
-static bool fetch_find_tensor(const struct content_fetch *f, const struct content_reply *r,
-                              size_t *ret_tensor)
+static bool fetch_has_digest(const struct content_fetch *f, size_t tensor,
+                             const struct content_reply *r)
 {
+    return memcmp(f->spec.tensors[tensor].digest, r->digest, sizeof r->digest) == 0;
+}
+
+/* Of several with equal content, the one for which this source was asked. */
+static bool fetch_find_tensor(const struct content_fetch *f, int source,
+                              const struct content_reply *r, size_t *ret_tensor)
+{
+    for (int i = 0; i < f->n_asked; i++) {
+        const struct asked *a = &f->asked[i];
+        if (a->source != source || a->chunk != r->chunk || !fetch_has_digest(f, a->tensor, r))
+            continue;
+        *ret_tensor = a->tensor;
+        return true;
+    }
     for (size_t i = 0; i < f->spec.n_tensors; i++) {
-        const struct content_fetch_tensor *t = &f->spec.tensors[i];
-        if (memcmp(t->digest, r->digest, sizeof r->digest) != 0)
+        if (!fetch_has_digest(f, i, r))
             continue;
         *ret_tensor = i;
-        return r->chunk < manifest_chunk_count(t->bytes);
+        return r->chunk < manifest_chunk_count(f->spec.tensors[i].bytes);
     }
     return false;
 }
@@ -313,7 +326,7 @@ static void fetch_on_reply(struct content_fetch *f, int source, zmq_msg_t *envel
     int64_t now = clock_now_ms();
     bool known = s->owed + s->late > 0 &&
                  content_reply_unpack(&r, zmq_msg_data(envelope), zmq_msg_size(envelope)) &&
-                 fetch_find_tensor(f, &r, &tensor);
+                 fetch_find_tensor(f, source, &r, &tensor);
     bool moved = false;
     if (!known) {
         if (!s->is_bad)

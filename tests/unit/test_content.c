@@ -246,6 +246,36 @@ static void a_file_of_this_machine_comes_first(void **state)
     w->is_closed = true;
 }
 
+/* As in a merge that repeats layers: both come, though one digest names them. */
+static void equal_tensors_come_both(void **state)
+{
+    struct world *w = *state;
+    struct content *c = worker_open(w, true); /* all is asked for at once */
+    struct weight_file *f;
+    struct model_config config;
+    struct err err = {0};
+    const char *names[] = {"blk.0.attn_norm.weight", "blk.1.attn_norm.weight"};
+    Paceline__TensorDigest *twins[2] = {0};
+    for (size_t i = 0; i < w->load.n_digests; i++)
+        for (int k = 0; k < 2; k++)
+            if (strcmp(w->digests[i].name, names[k]) == 0)
+                twins[k] = &w->digests[i];
+    assert_true(twins[0] && twins[1] && twins[0]->bytes == twins[1]->bytes);
+    twins[1]->chunks = twins[0]->chunks;
+    twins[1]->sha256 = twins[0]->sha256;
+    const void *wanted = weight_file_find(w->file, names[0])->data;
+    assert_int_equal(content_load(c, &w->load, NULL, &config, &f, &err), 0);
+    for (int k = 0; k < 2; k++) {
+        const struct tensor *t = weight_file_find(f, names[k]);
+        if (weight_file_provide(f, t, &err) != 0)
+            fail_msg("%s: %s (%s)", names[k], err.text, told);
+        assert_memory_equal(t->data, wanted, t->bytes);
+    }
+    weight_file_close(f);
+    content_close(c);
+    w->is_closed = true;
+}
+
 static void flip_a_file(const char *folder, bool cut)
 {
     DIR *dir = opendir(folder);
@@ -562,12 +592,19 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_open, world_close)
     const struct CMUnitTest tests[] = {
-        TEST(all_comes_from_the_coordinator),      TEST(the_cache_is_used_again),
-        TEST(a_file_of_this_machine_comes_first),  TEST(a_damaged_cache_is_repaired),
-        TEST(a_peer_that_lies_is_dropped),         TEST(a_peer_that_cuts_is_dropped),
-        TEST(nobody_left_to_believe_is_a_failure), TEST(who_stalls_is_left_alone),
-        TEST(the_coordinator_may_restart),         TEST(it_can_be_cancelled),
-        TEST(what_does_not_fit_is_refused),        TEST(without_shipping_the_file_must_be_here),
+        TEST(all_comes_from_the_coordinator),
+        TEST(the_cache_is_used_again),
+        TEST(a_file_of_this_machine_comes_first),
+        TEST(a_damaged_cache_is_repaired),
+        TEST(equal_tensors_come_both),
+        TEST(a_peer_that_lies_is_dropped),
+        TEST(a_peer_that_cuts_is_dropped),
+        TEST(nobody_left_to_believe_is_a_failure),
+        TEST(who_stalls_is_left_alone),
+        TEST(the_coordinator_may_restart),
+        TEST(it_can_be_cancelled),
+        TEST(what_does_not_fit_is_refused),
+        TEST(without_shipping_the_file_must_be_here),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
