@@ -440,22 +440,39 @@ static int stage_start_fetching(struct content_stage *s, struct err *err)
     return 0;
 }
 
+/* What is whole in the cache is opened, and so in use, before room is made for the rest: else it
+ * would be removed for it. */
+static int stage_open_cached(struct content_stage *s, struct err *err)
+{
+    struct content_cache *cache = &s->content->cache;
+    int64_t missing = 0;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < s->n_tensors; i++) {
+        if (s->tensors[i].local)
+            continue;
+        if (content_cache_has(cache, s->wants[i].digest, s->wants[i].bytes))
+            rc = stage_open_file(s, i, err);
+        else
+            missing += (int64_t)s->about[i].bytes;
+    }
+    if (missing > 0)
+        content_cache_make_room(cache, missing);
+    return rc;
+}
+
 /* What is nowhere on this machine is asked for at once; what goes through memory, and what was
  * begun, when somebody waits for it. */
 static int stage_begin_fetching(struct content_stage *s, struct err *err)
 {
     const struct content_cache *cache = &s->content->cache;
-    int64_t missing = 0, homeless = 0;
-    int rc = 0;
-    for (size_t i = 0; i < s->n_tensors; i++)
-        missing += s->tensors[i].local ? 0 : (int64_t)s->about[i].bytes;
-    if (missing > 0)
-        content_cache_make_room(&s->content->cache, missing);
+    int64_t homeless = 0;
+    int rc = stage_open_cached(s, err);
     for (size_t i = 0; rc == 0 && i < s->n_tensors; i++) {
         struct content_tensor *t = &s->tensors[i];
         if (t->local)
             continue;
-        rc = stage_open_file(s, i, err);
+        if (!t->file)
+            rc = stage_open_file(s, i, err);
         if (rc == 0 && s->fetch && !content_file_is_in_memory(t->file) &&
             !content_file_is_begun(t->file))
             for (size_t k = 0; k < manifest_chunk_count(s->about[i].bytes); k++)

@@ -139,6 +139,15 @@ bool content_cache_path(const struct content_cache *c, const unsigned char diges
     return snprintf(to, size, "%s/%s%s", c->folder, hex, part ? ".part" : "") < (int)size;
 }
 
+bool content_cache_has(const struct content_cache *c, const unsigned char digest[DIGEST_BYTES],
+                       size_t bytes)
+{
+    char path[4096];
+    struct stat st;
+    return content_cache_path(c, digest, false, path, sizeof path) && stat(path, &st) == 0 &&
+           (size_t)st.st_size == bytes;
+}
+
 /* Whoever uses it holds a lock. One that is begun to be used just now is lost to the next user
  * alone: this one has it open. */
 static bool remove_unused(const char *folder, const char *name)

@@ -39,6 +39,9 @@ void content_cache_is_full(struct content_cache *c);
 /* FOLDER/HEX or FOLDER/HEX.part into a caller's buffer; false: too long, or no cache. */
 bool content_cache_path(const struct content_cache *c, const unsigned char digest[DIGEST_BYTES],
                         bool part, char *to, size_t size);
+/* Whether a tensor of so many bytes is there whole, by its name. */
+bool content_cache_has(const struct content_cache *c, const unsigned char digest[DIGEST_BYTES],
+                       size_t bytes);
 /* Digests of whole files, the most recently used first; how many there are, at most `most`. */
 size_t content_cache_list(const struct content_cache *c, unsigned char (*to)[DIGEST_BYTES],
                           size_t most);

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -132,7 +133,7 @@ static int world_close(void **state)
     return system(command);
 }
 
-static struct content *worker_open(struct world *w, bool has_cache)
+static struct content *worker_open_with(struct world *w, int64_t cache_bytes)
 {
     struct content *c;
     struct err err;
@@ -140,7 +141,7 @@ static struct content *worker_open(struct world *w, bool has_cache)
                                 .coordinator_host = "127.0.0.1",
                                 .host = "127.0.0.1",
                                 .cache_dir = w->folder,
-                                .cache_bytes = has_cache ? 1 << 30 : 0,
+                                .cache_bytes = cache_bytes,
                                 .ignores_files = true,
                                 .ships = true,
                                 .stall_ms = 200,
@@ -149,6 +150,11 @@ static struct content *worker_open(struct world *w, bool has_cache)
     if (content_open(&c, &spec, &err) != 0)
         fail_msg("%s", err.text);
     return c;
+}
+
+static struct content *worker_open(struct world *w, bool has_cache)
+{
+    return worker_open_with(w, has_cache ? 1 << 30 : 0);
 }
 
 /* Loads, and compares every tensor with the file's. */
@@ -215,6 +221,34 @@ static void the_cache_is_used_again(void **state)
     assert_int_equal(content_have(c, have, CONTENT_MAX_HAVE), w->manifest.n_tensors);
     load_well(w, c, 0);
     assert_int_equal(shipping_sent_bytes(w->shipping), sent);
+    content_close(c);
+    w->is_closed = true;
+}
+
+/* Bytes on disk of all that is in the cache. */
+static int64_t cached_bytes(const struct world *w)
+{
+    DIR *dir = opendir(w->folder);
+    int64_t bytes = 0;
+    assert_non_null(dir);
+    for (const struct dirent *e; (e = readdir(dir));) {
+        struct stat st;
+        if (fstatat(dirfd(dir), e->d_name, &st, 0) == 0 && S_ISREG(st.st_mode))
+            bytes += (int64_t)st.st_blocks * 512;
+    }
+    closedir(dir);
+    return bytes;
+}
+
+/* A stage that fits once, and not twice. */
+static void no_room_is_made_of_what_is_needed(void **state)
+{
+    struct world *w = *state;
+    struct content *c = worker_open(w, true);
+    load_well(w, c, w->bytes);
+    content_close(c);
+    c = worker_open_with(w, cached_bytes(w));
+    load_well(w, c, 0);
     content_close(c);
     w->is_closed = true;
 }
@@ -597,6 +631,7 @@ int main(void)
         TEST(a_file_of_this_machine_comes_first),
         TEST(a_damaged_cache_is_repaired),
         TEST(equal_tensors_come_both),
+        TEST(no_room_is_made_of_what_is_needed),
         TEST(a_peer_that_lies_is_dropped),
         TEST(a_peer_that_cuts_is_dropped),
         TEST(nobody_left_to_believe_is_a_failure),
