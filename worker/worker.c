@@ -178,6 +178,9 @@ static void worker_beat(struct worker *w, const Paceline__Heartbeat *answered, i
  */
 static void worker_forget_coordinator(struct worker *w)
 {
+    struct err err = {0};
+    if (worker_runner_forget(w->runner, &err) != 0)
+        log_error("%s", err.text);
     w->welcome = false;
     w->newest_epoch = 0; /* a restarted coordinator counts from the beginning */
     w->last_hello_ms = 0;
@@ -534,7 +537,7 @@ static int worker_heed_duty(struct worker *w, struct err *err)
     }
     if (is_on && w->is_resting) {
         w->is_off = w->is_resting = false;
-        w->newest_epoch = 0;
+        worker_forget_coordinator(w);
         log_info("on duty again: %s", why);
     }
     return 0;

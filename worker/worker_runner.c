@@ -18,6 +18,7 @@ enum runner_command_kind {
     RUNNER_INSTALL,
     RUNNER_RETIRE,
     RUNNER_UNLOAD,
+    RUNNER_FORGET,
     RUNNER_MEASURE,
     RUNNER_STOP
 };
@@ -133,6 +134,12 @@ static void runner_unload(struct worker_runner *r, uint64_t epoch, bool only)
             runner_put(r, &r->now, NULL);
     }
     packs_trim(r->packs);
+}
+
+/* Stages stay. */
+static void runner_forget(struct worker_runner *r)
+{
+    r->unloaded_epoch = r->abandoned_epoch = 0;
 }
 
 static int runner_connect_next(struct worker_runner *r, struct assignment *a, struct err *err)
@@ -372,6 +379,9 @@ static bool runner_obey(struct worker_runner *r)
             break;
         case RUNNER_UNLOAD:
             runner_unload(r, command.epoch, command.only);
+            break;
+        case RUNNER_FORGET:
+            runner_forget(r);
             break;
         case RUNNER_INSTALL:
             runner_install(r, command.assignment);
@@ -635,6 +645,12 @@ int worker_runner_unload(struct worker_runner *r, uint64_t epoch, bool only, boo
         runner_stand_by(r, NULL);
     }
     struct runner_command command = {.kind = RUNNER_UNLOAD, .epoch = epoch, .only = only};
+    return runner_command(r, &command, err);
+}
+
+int worker_runner_forget(struct worker_runner *r, struct err *err)
+{
+    struct runner_command command = {.kind = RUNNER_FORGET};
     return runner_command(r, &command, err);
 }
 

@@ -497,6 +497,22 @@ static void a_next_stage_that_is_abandoned_disturbs_nobody(void **state)
     assert_int_equal(counters.epoch, 1);
 }
 
+/* Its clock, from which it takes its first epoch, may have been set back. */
+static void another_coordinator_counts_anew(void **state)
+{
+    struct bench *b = *state;
+    struct err err;
+    bench_load(b, 9, LAYERS);
+    expect_ready(b, 9);
+    assert_int_equal(worker_runner_unload(b->runner, 8, true, false, &err), 0);
+    assert_int_equal(worker_runner_unload(b->runner, 9, false, false, &err), 0);
+    assert_int_equal(worker_runner_forget(b->runner, &err), 0);
+    bench_load(b, 7, LAYERS);
+    expect_ready(b, 7);
+    bench_load(b, 8, LAYERS);
+    expect_ready(b, 8);
+}
+
 /* A copy of the model, and garbage in the place of its layers: who reads them notices. */
 static void copy_model(char path[32])
 {
@@ -613,6 +629,7 @@ int main(void)
         TEST(what_is_wrong_is_told),
         TEST(a_stage_is_made_beside_the_one_that_serves),
         TEST(a_next_stage_that_is_abandoned_disturbs_nobody),
+        TEST(another_coordinator_counts_anew),
         TEST(a_standby_has_its_layers_at_once),
         TEST(a_stage_becomes_a_standby),
     };
