@@ -617,10 +617,13 @@ int worker_runner_load(struct worker_runner *r, Paceline__Control *load, struct 
     atomic_store(&r->measure_cancelled, true);
     runner_drop_pending(r);
     r->pending = load;
-    if (!r->loader)
-        return runner_begin_loading(r, err);
-    worker_loader_cancel(r->loader);
-    return 0;
+    if (r->loader) {
+        worker_loader_cancel(r->loader);
+        return 0;
+    }
+    int rc = runner_begin_loading(r, err);
+    r->pending = NULL; /* the loader's, or the caller's again */
+    return rc;
 }
 
 static int runner_command(struct worker_runner *r, const struct runner_command *command,

@@ -67,7 +67,7 @@ int worker_runner_data_port(const struct worker_runner *r);
 void *worker_runner_socket(const struct worker_runner *r);
 /* true: *ret_news was filled. Never waits. */
 bool worker_runner_next_news(struct worker_runner *r, struct worker_news *ret_news);
-/* Takes the message. An older load under way is given up. */
+/* Takes the message, unless it fails. An older load under way is given up. */
 int worker_runner_load(struct worker_runner *r, Paceline__Control *load, struct err *err);
 /* Times layers of such shapes; a load ends it. */
 int worker_runner_measure(struct worker_runner *r, const Paceline__Measure *m, struct err *err);

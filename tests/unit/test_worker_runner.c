@@ -8,7 +8,10 @@
 #include "proto/zap.h"
 #include "worker/worker_runner.h"
 
+#include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -41,6 +44,18 @@ struct bench {
     struct key_pair own, coordinator, stranger;
     struct zap zap; /* lets everybody in: what is tested is what follows */
 };
+
+/* In the place of the C library's, for all of this program. */
+static bool has_no_threads;
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*begin)(void *),
+                   void *argument)
+{
+    int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    void *symbol = dlsym(RTLD_NEXT, "pthread_create");
+    memcpy(&create, &symbol, sizeof create);
+    return has_no_threads ? EAGAIN : create(thread, attributes, begin, argument);
+}
 
 static bool bench_judge(void *context, const char *domain, const unsigned char key[KEYS_BYTES])
 {
@@ -120,9 +135,9 @@ static int bench_close(void **state)
     return 0;
 }
 
-static void bench_load(struct bench *b, uint64_t epoch, uint32_t end_layer)
+/* packed and unpacked, so that it is the runner's to free */
+static Paceline__Control *bench_message(struct bench *b, uint64_t epoch, uint32_t end_layer)
 {
-    /* packed and unpacked, so that it is the runner's to free */
     Paceline__Load load = PACELINE__LOAD__INIT;
     load.deployment = 1;
     load.epoch = epoch;
@@ -172,7 +187,13 @@ static void bench_load(struct bench *b, uint64_t epoch, uint32_t end_layer)
     Paceline__Control *message = paceline__control__unpack(NULL, size, bytes);
     free(bytes);
     assert_non_null(message);
+    return message;
+}
+
+static void bench_load(struct bench *b, uint64_t epoch, uint32_t end_layer)
+{
     struct err err;
+    Paceline__Control *message = bench_message(b, epoch, end_layer);
     assert_int_equal(worker_runner_load(b->runner, message, &err), 0);
 }
 
@@ -513,6 +534,20 @@ static void another_coordinator_counts_anew(void **state)
     expect_ready(b, 8);
 }
 
+static void a_load_without_a_thread_stays_the_callers(void **state)
+{
+    struct bench *b = *state;
+    struct err err;
+    Paceline__Control *message = bench_message(b, 1, LAYERS);
+    has_no_threads = true;
+    int rc = worker_runner_load(b->runner, message, &err);
+    has_no_threads = false;
+    paceline__control__free_unpacked(message, NULL);
+    assert_int_equal(rc, ERR_MEMORY);
+    bench_load(b, 2, LAYERS);
+    expect_ready(b, 2);
+}
+
 /* A copy of the model, and garbage in the place of its layers: who reads them notices. */
 static void copy_model(char path[32])
 {
@@ -630,6 +665,7 @@ int main(void)
         TEST(a_stage_is_made_beside_the_one_that_serves),
         TEST(a_next_stage_that_is_abandoned_disturbs_nobody),
         TEST(another_coordinator_counts_anew),
+        TEST(a_load_without_a_thread_stays_the_callers),
         TEST(a_standby_has_its_layers_at_once),
         TEST(a_stage_becomes_a_standby),
     };
