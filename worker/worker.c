@@ -399,9 +399,9 @@ static int worker_on_message(struct worker *w, Paceline__Control **c, struct err
         return err_set(err, ERR_NETWORK, "the coordinator refuses this worker: %s",
                        (*c)->refuse->reason);
     case PACELINE__CONTROL__BODY_LOAD:
-        return worker_on_load(w, c, err);
+        return w->is_resting ? 0 : worker_on_load(w, c, err);
     case PACELINE__CONTROL__BODY_MEASURE:
-        return worker_runner_measure(w->runner, (*c)->measure, err);
+        return w->is_resting ? 0 : worker_runner_measure(w->runner, (*c)->measure, err);
     case PACELINE__CONTROL__BODY_UNLOAD:
         if ((*c)->unload->epoch > w->newest_epoch)
             w->newest_epoch = w->told_epoch = (*c)->unload->epoch;

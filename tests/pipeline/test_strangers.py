@@ -74,12 +74,12 @@ def test_worker_that_does_not_fit(town, what, words):
     logged(town.coordinator, r"refused: .*" + re.escape(words[0]), before)
 
 
-def fake_coordinator(home, tmp_path, answer):
+def fake_coordinator(home, tmp_path, answer, *options):
     """Starts a worker, reads its hello, gives it `answer`; the worker and the connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(20)
         worker = Process("paceline-worker", ["--config", "/dev/null", "--coordinator",
-                                             f"127.0.0.1:{listener.getsockname()[1]}"],
+                                             f"127.0.0.1:{listener.getsockname()[1]}", *options],
                          tmp_path / "worker.log", environment(home))
         peer = zmtp.Peer(accepted=listener.accept()[0], kind=b"ROUTER")
     part, = peer.receive()
@@ -129,6 +129,33 @@ def test_worker_survives_a_mad_coordinator(home, tmp_path):
                     raise AssertionError(f"{change}: no answer\n{worker.text()}")
             assert worker.is_alive()
         assert "not ours" in worker.text()
+    finally:
+        assert worker.stop() == 0
+
+
+def wait_for_word(peer, kind):
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        peer.send(zmtp.control(zmtp.HEARTBEAT, {1: 1}))
+        if kind in zmtp.parse(peer.receive()[-1]):
+            return
+    raise AssertionError(f"no word {kind}")
+
+
+def test_resting_worker_takes_no_load(home, tmp_path):
+    """It was on its way when the worker's owner came back."""
+    owner = tmp_path / "owner"
+    worker, peer = fake_coordinator(home, tmp_path, [zmtp.control(zmtp.WELCOME, {1: "w", 2: 100})],
+                                    "--policy", "idle", "--idle-load", "100", "--idle-after", "1",
+                                    "--idle-probe", f"test ! -e {owner}")
+    try:
+        with peer:
+            owner.touch()
+            wait_for_word(peer, zmtp.LEAVE)
+            peer.send(zmtp.control(zmtp.LOAD, {1: 1, 2: 77, 6: 5, 9: 1}))
+            owner.unlink()
+            wait_for_word(peer, zmtp.HELLO)
+        assert "epoch 77" not in worker.text()
     finally:
         assert worker.stop() == 0
 
