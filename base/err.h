@@ -26,7 +26,8 @@ enum err_code {
     ERR_INTERNAL = -13,    /* we broke a promise, and say so instead of crashing */
     ERR_QUOTA = -14,       /* one client has its share: its own requests must end first */
     ERR_TIMEOUT = -15,     /* it took longer than is allowed here */
-    ERR_CRASH = -16        /* whoever works on it ends of it */
+    ERR_CRASH = -16,       /* whoever works on it ends of it */
+    ERR_DAMAGED = -17      /* bytes are not what they were, in memory or on a link */
 };
 
 struct err {

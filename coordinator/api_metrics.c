@@ -121,6 +121,8 @@ static void api_metrics_service(struct metrics_text *t, const struct api_call *c
     metrics_text_one(t, "paceline_replays_total", "counter",
                      "Sequences that a new plan computed again from their tokens.",
                      (double)m->n_replays);
+    metrics_text_one(t, "paceline_damaged_results_total", "counter",
+                     "Results that came with a wrong checksum.", (double)s->n_damaged_results);
     metrics_text_family(t, "paceline_requests_refused_total", "counter",
                         "Requests that were refused or ended, by the error's code.");
     const struct {
@@ -218,6 +220,12 @@ static bool api_metrics_sent(const struct coordinator_worker_status *w, double *
     return true;
 }
 
+static bool api_metrics_damaged(const struct coordinator_worker_status *w, double *ret_value)
+{
+    *ret_value = (double)w->damaged_messages;
+    return true;
+}
+
 static bool api_metrics_memory_used(const struct coordinator_worker_status *w, double *ret_value)
 {
     *ret_value = (double)w->memory_used;
@@ -263,6 +271,8 @@ static const struct api_metrics_figure api_metrics_figures[] = {
      api_metrics_busy},
     {"paceline_worker_sent_bytes_total", "counter",
      "Bytes of steps and results that it has sent on.", api_metrics_sent},
+    {"paceline_worker_damaged_messages_total", "counter",
+     "Steps that came to it with a wrong checksum.", api_metrics_damaged},
     {"paceline_worker_memory_used_bytes", "gauge", "Anonymous memory of its process.",
      api_metrics_memory_used},
     {"paceline_worker_memory_claimed_bytes", "gauge", "Memory that its stage has claimed.",

@@ -632,6 +632,7 @@ void coordinator_status(const struct coordinator *c, struct coordinator_status *
         .n_preemptions = c->scheduler.n_preemptions,
         .n_looked_up_tokens = c->n_looked_up_tokens,
         .n_found_tokens = c->n_found_tokens,
+        .n_damaged_results = c->pipeline.n_damaged,
     };
     snprintf(ret_status->change, sizeof ret_status->change, "%s", c->deployment.change);
     ret_status->is_degraded = deployment_is_degraded(&c->deployment);
@@ -701,6 +702,7 @@ bool coordinator_worker_status(const struct coordinator *c, int index,
         .busy_us = w->busy_us,
         .memory_used = w->memory_used,
         .sent_bytes = w->sent_bytes,
+        .damaged_messages = w->damaged_messages,
         .has_temperature = w->temperature_mk > 0,
         .temperature_c = (double)w->temperature_mk / 1000 - 273.15,
         .cores = w->cores,

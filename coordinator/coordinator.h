@@ -52,6 +52,7 @@ struct coordinator_worker_status {
     int64_t load_done, load_total;
     int64_t fetch_done, fetch_total, fetch_rate; /* over the network; bytes, and a second */
     uint64_t steps, busy_us, sent_bytes;         /* of steps and results */
+    uint64_t damaged_messages;                   /* steps that came to it with a wrong checksum */
     int64_t memory_used;                         /* anonymous, of its process; 0: not known */
     bool has_temperature;
     double temperature_c;
@@ -82,6 +83,7 @@ struct coordinator_status {
     /* Since the start: choices that lost their blocks to others; tokens of prompts that were
      * looked up in the prefix cache, and those of them that were found. */
     uint64_t n_preemptions, n_looked_up_tokens, n_found_tokens;
+    uint64_t n_damaged_results; /* with a wrong checksum */
 };
 void coordinator_status(const struct coordinator *c, struct coordinator_status *ret_status);
 /* to: [n_tenants] */

@@ -79,6 +79,7 @@ static void deployment_describe_load(const struct deployment *d, const struct de
     load->next_endpoint = (char *)(o->next ? o->next->address : o->results);
     load->stage = (uint32_t)o->stage;
     load->n_stages = (uint32_t)o->n_stages;
+    load->upstream_name = (char *)(o->upstream ? o->upstream->name : "the coordinator");
     load->config_sha256.data = (uint8_t *)d->config_digest;
     load->config_sha256.len = DIGEST_BYTES;
 }

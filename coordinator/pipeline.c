@@ -6,6 +6,7 @@
 #include "coordinator/planner.h"
 #include "coordinator/step_log.h"
 #include "coordinator/suspects.h"
+#include "proto/data_link.h"
 #include "proto/step_message.h"
 #include "proto/wire.h"
 
@@ -88,7 +89,7 @@ static int pipeline_send_batch(struct pipeline *p, const struct batch *b, struct
     if (rc != 0)
         return rc;
     zmq_msg_init(&frame); /* empty: the first stage reads the tokens */
-    return wire_send_data(p->first, &envelope, &frame, err);
+    return data_link_send(p->first, &envelope, &frame, !p->own, err);
 }
 
 int pipeline_send(struct pipeline *p, struct batch *b, struct pipeline_item *items, int n_items,
@@ -274,6 +275,20 @@ static bool pipeline_is_from_last(const struct pipeline *p, zmq_msg_t *envelope)
     return !p->own || (wire_key_of(envelope, key) && keys_are_equal(key, p->last_key));
 }
 
+/* A new plan replays what they would have brought. */
+static void pipeline_lose_results(struct pipeline *p, const struct err *why)
+{
+    int n = 0;
+    uint64_t epoch = 0;
+    const struct timeline_stage *stages =
+        p->timeline ? timeline_stages(p->timeline, &n, &epoch) : NULL;
+    const char *last = n > 0 && epoch == p->epoch ? stages[n - 1].worker : "the last stage";
+    p->n_damaged++;
+    p->is_broken = p->oldest != NULL;
+    log_warning("the link from worker %s to the coordinator damages what it carries: %s", last,
+                why->text);
+}
+
 void pipeline_receive(struct pipeline *p, uint32_t vocabulary,
                       void (*take)(void *context, const struct pipeline_result *result),
                       void (*done)(void *context, struct choice *choice), void *context)
@@ -281,13 +296,15 @@ void pipeline_receive(struct pipeline *p, uint32_t vocabulary,
     for (int i = 0; i < 64; i++) {
         zmq_msg_t envelope, frame;
         struct err err = {0};
-        int rc = wire_receive_data(p->results, &envelope, &frame, &err);
+        int rc = data_link_receive(p->results, &envelope, &frame, !p->own, &err);
         if (rc == 0)
             return;
-        if (rc < 0) {
+        if (rc == ERR_DAMAGED)
+            pipeline_lose_results(p, &err);
+        if (rc < 0 && rc != ERR_DAMAGED)
             log_warning("results: %s", err.text);
+        if (rc < 0)
             continue;
-        }
         if (!pipeline_is_from_last(p, &envelope)) {
             zmq_msg_close(&envelope);
             zmq_msg_close(&frame);

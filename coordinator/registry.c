@@ -518,6 +518,7 @@ static void registry_on_beat(struct registry *r, struct worker_entry *w,
     w->steps = beat->steps;
     w->busy_us = beat->busy_us;
     w->sent_bytes = beat->sent_bytes;
+    w->damaged_messages = beat->damaged_messages;
     w->memory_used = beat->memory_bytes > 0 ? beat->memory_bytes : 0;
     w->temperature_mk = beat->temperature_mk;
     bool has_next = w->next_stage >= 0;

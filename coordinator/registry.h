@@ -75,7 +75,7 @@ struct worker_entry {
     bool is_draining;          /* plans are to do without it */
     bool is_leaving;           /* it asked for that itself, and waits for its Released */
     char kernels[1024];
-    uint64_t steps, busy_us, sent_bytes;
+    uint64_t steps, busy_us, sent_bytes, damaged_messages;
     int64_t memory_used;       /* anonymous */
     uint32_t temperature_mk;   /* of its processors, millikelvin; 0: not known */
     char content_address[128]; /* where it gives tensors to others; "": it does not */

@@ -93,8 +93,7 @@ int wire_bind(void *socket, const char *host, int port, int *ret_port, struct er
     return 0;
 }
 
-/* Reads and throws away what is left of a multipart message. */
-static void wire_skip_parts(void *socket)
+void wire_skip_parts(void *socket)
 {
     int more = 1;
     size_t size = sizeof more;
@@ -221,21 +220,6 @@ int wire_receive_control(void *socket, struct wire_identity *ret_from,
         return err_set(err, ERR_NETWORK, "a control message of %zu bytes that is not ours", size);
     *ret_control = c;
     return 1;
-}
-
-int wire_send_data(void *socket, zmq_msg_t *envelope, zmq_msg_t *frame, struct err *err)
-{
-    if (zmq_msg_send(envelope, socket, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) {
-        int why = errno;
-        zmq_msg_close(envelope);
-        zmq_msg_close(frame);
-        return err_set(err, ERR_LIMIT, "the next stage takes no message: %s", zmq_strerror(why));
-    }
-    if (zmq_msg_send(frame, socket, ZMQ_DONTWAIT) < 0) {
-        zmq_msg_close(frame);
-        return err_set(err, ERR_LIMIT, "the next stage takes no frame: %s", zmq_strerror(errno));
-    }
-    return 0;
 }
 
 int wire_receive_data(void *socket, zmq_msg_t *ret_envelope, zmq_msg_t *ret_frame, struct err *err)

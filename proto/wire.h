@@ -66,12 +66,11 @@ int wire_send_control(void *socket, const struct wire_identity *to, const Paceli
 int wire_receive_control(void *socket, struct wire_identity *ret_from,
                          Paceline__Control **ret_control, struct err *err);
 
-/* A data message: an envelope and a tensor frame. Both are handed over to ZeroMQ on success and
- * closed on failure. ERR_LIMIT: the peer does not take any more (its queue is full or it is gone).
- */
-int wire_send_data(void *socket, zmq_msg_t *envelope, zmq_msg_t *frame, struct err *err);
+/* An envelope and a frame, of the content plane; steps and results are data_link.h's. */
 /* 1: both frames are the caller's to close; 0: nothing there; ERR_NETWORK: malformed, gone. */
 int wire_receive_data(void *socket, zmq_msg_t *ret_envelope, zmq_msg_t *ret_frame, struct err *err);
+/* Reads and throws away what is left of a multipart message. */
+void wire_skip_parts(void *socket);
 /* A frame that owns a copy of the bytes. */
 int wire_frame(zmq_msg_t *ret_frame, const void *bytes, size_t size, struct err *err);
 

@@ -164,6 +164,7 @@ static void worker_beat(struct worker *w, const Paceline__Heartbeat *answered, i
     beat.busy_us = counters.busy_us;
     beat.memory_bytes = worker_anonymous_bytes();
     beat.sent_bytes = counters.sent_bytes;
+    beat.damaged_messages = counters.damaged;
     beat.temperature_mk = worker_temperature(w);
     if (answered) {
         beat.echo_us = answered->sent_us;

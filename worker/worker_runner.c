@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "proto/data_link.h"
 #include "proto/step_message.h"
 #include "proto/wire.h"
 #include "worker/assignment.h"
@@ -36,7 +37,7 @@ struct worker_runner {
     int data_port;
     struct packs *packs;
     char commands_endpoint[64], news_endpoint[64];
-    atomic_uint_fast64_t steps, busy_us, sent_bytes, epoch, stage, standby_epoch;
+    atomic_uint_fast64_t steps, busy_us, sent_bytes, damaged, epoch, stage, standby_epoch;
     atomic_int_fast64_t busy_since_us; /* of the step under way; 0: none */
     atomic_uint_fast64_t busy_epoch, busy_step;
     sem_t retired;
@@ -216,7 +217,7 @@ static int runner_send_on(struct worker_runner *r, struct step_message *m,
         return rc;
     }
     size += zmq_msg_size(&envelope);
-    rc = wire_send_data(r->now->data_out, &envelope, &frame, err);
+    rc = data_link_send(r->now->data_out, &envelope, &frame, !r->spec.own, err);
     if (rc == 0)
         atomic_fetch_add(&r->sent_bytes, size);
     return rc;
@@ -317,13 +318,36 @@ static struct assignment *runner_assignment(const struct worker_runner *r, uint6
     return r->now && epoch == r->now->load->epoch ? r->now : NULL;
 }
 
+/* Whose step it was cannot be told: all plans that wait for one do without it, and are made anew.
+ */
+static void runner_lose_step(struct worker_runner *r, const struct err *why)
+{
+    const struct assignment *const plans[] = {r->now, r->next};
+    atomic_fetch_add(&r->damaged, 1);
+    for (int i = 0; i < 2; i++) {
+        if (!plans[i])
+            continue;
+        struct err err = {0};
+        const char *from = plans[i]->load->upstream_name;
+        err_set(&err, ERR_NETWORK, "the link from %s to this worker damages what it carries: %s",
+                strcmp(from, "") == 0 ? "the stage before" : from, why->text);
+        runner_fail(r, plans[i]->load, 0, &err);
+    }
+    if (r->now)
+        r->next_step = 0;
+}
+
 static void runner_receive_step(struct worker_runner *r)
 {
     struct err err = {0};
     zmq_msg_t envelope, frame;
-    int rc = wire_receive_data(r->data_in, &envelope, &frame, &err);
+    int rc = data_link_receive(r->data_in, &envelope, &frame, !r->spec.own, &err);
     if (rc == 0)
         return;
+    if (rc == ERR_DAMAGED) {
+        runner_lose_step(r, &err);
+        return;
+    }
     if (rc < 0) {
         log_warning("data plane: %s", err.text);
         return;
@@ -748,6 +772,7 @@ void worker_runner_counters(const struct worker_runner *r, struct worker_counter
     ret_counters->sent_bytes = atomic_load(&r->sent_bytes);
     ret_counters->busy_epoch = since_us ? atomic_load(&r->busy_epoch) : 0;
     ret_counters->busy_step = since_us ? atomic_load(&r->busy_step) : 0;
+    ret_counters->damaged = atomic_load(&r->damaged);
     ret_counters->epoch = atomic_load(&r->epoch);
     ret_counters->standby_epoch = atomic_load(&r->standby_epoch);
 }

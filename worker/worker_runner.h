@@ -53,6 +53,7 @@ struct worker_news {
 struct worker_counters {
     uint64_t steps, busy_us;
     uint64_t sent_bytes;            /* of steps and results */
+    uint64_t damaged;               /* steps whose checksum was wrong */
     uint64_t busy_epoch, busy_step; /* of the step under way; 0: none */
     uint64_t epoch;                 /* of the newest stage that is ready; 0: none */
     uint64_t standby_epoch;         /* of the standby Load whose layers are packed; 0: none are */

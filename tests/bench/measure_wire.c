@@ -2,6 +2,7 @@
  * coordinator and workers are, each stage reading memory for a while and sending on a message of
  * as many bytes. Round trip less all computing, by the number of hops. */
 #include "base/clock.h"
+#include "proto/data_link.h"
 #include "proto/wire.h"
 
 #include <arpa/inet.h>
@@ -72,7 +73,7 @@ static void send_on(void *socket, const void *bytes, size_t size)
     struct err err = {0};
     zmq_msg_t envelope, frame;
     if (wire_frame(&envelope, bytes, 64, &err) != 0 || wire_frame(&frame, bytes, size, &err) != 0 ||
-        wire_send_data(socket, &envelope, &frame, &err) != 0)
+        data_link_send(socket, &envelope, &frame, true, &err) != 0)
         fail(&err);
 }
 
@@ -82,7 +83,7 @@ static void wait_for(void *socket)
     zmq_msg_t envelope, frame;
     zmq_pollitem_t item = {.socket = socket, .events = ZMQ_POLLIN};
     zmq_poll(&item, 1, -1);
-    if (wire_receive_data(socket, &envelope, &frame, &err) != 1)
+    if (data_link_receive(socket, &envelope, &frame, true, &err) != 1)
         fail(&err);
     zmq_msg_close(&envelope);
     zmq_msg_close(&frame);

@@ -91,7 +91,7 @@ def fake_coordinator(home, tmp_path, answer, *options):
 
 
 def test_refused_worker_says_why(home, tmp_path):
-    why = "it speaks protocol version 3 and the coordinator version 4: install the same release"
+    why = "it speaks protocol version 4 and the coordinator version 5: install the same release"
     worker, peer = fake_coordinator(home, tmp_path, [zmtp.control(zmtp.REFUSE, {1: why})])
     with peer:
         assert worker.wait(10) == 4
@@ -272,10 +272,10 @@ def test_malformed_data_messages(town):
                 peer.send(noise, noise)
                 peer.send(noise, noise, noise)
             for epoch in (0, town.epoch + 1, (1 << 64) - 1):
-                peer.send(step(epoch), b"")
-                peer.send(step(epoch), b"x" * 1000)
+                peer.send_data(step(epoch), b"")
+                peer.send_data(step(epoch), b"x" * 1000)
             for data in mutations(step(town.epoch + 1), 300, rng):
-                peer.send(data, rng.randbytes(16))
+                peer.send_data(data, rng.randbytes(16))
         logged(worker, r"warning .*data plane: a message that is not an envelope and a frame",
                before)
 
@@ -289,7 +289,7 @@ def sample(row=0, sequence=0, **sampling):
 def due(town, index, peer):
     """The number of the step that this worker waits for, as it says when an older one comes."""
     before = len(town.workers[index].text())
-    peer.send(step(town.get("/cluster")[1]["epoch"], number=0), b"")
+    peer.send_data(step(town.get("/cluster")[1]["epoch"], number=0), b"")
     return int(logged(town.workers[index], r"step 0 once more, step (\d+) is due", before)[1])
 
 
@@ -327,7 +327,7 @@ def test_forged_steps(town, bad):
     with zmtp.Peer(town.data_ports[0], b"PUSH") as peer:
         number = due(town, 0, peer)
         before = len(town.workers[0].text())
-        peer.send(step(town.get("/cluster")[1]["epoch"], number=number, **bad), b"")
+        peer.send_data(step(town.get("/cluster")[1]["epoch"], number=number, **bad), b"")
         logged(town.workers[0], r" (error|warning) .*", before)
     town.wait_ready()
 
@@ -338,14 +338,14 @@ def test_forged_activations(town):
         with zmtp.Peer(town.data_ports[1], b"PUSH") as peer:
             number = due(town, 1, peer)
             before = len(town.workers[1].text())
-            peer.send(step(town.get("/cluster")[1]["epoch"], outputs=[sample(2)], number=number),
+            peer.send_data(step(town.get("/cluster")[1]["epoch"], outputs=[sample(2)], number=number),
                       bytes(size))
             logged(town.workers[1], r" (error|warning) .*bytes of activations", before)
         town.wait_ready()
     with zmtp.Peer(town.data_ports[1], b"PUSH") as peer:
         for value in (NAN, float("inf"), 3e38):
             number = due(town, 1, peer)
-            peer.send(step(town.get("/cluster")[1]["epoch"], outputs=[sample(2)], number=number),
+            peer.send_data(step(town.get("/cluster")[1]["epoch"], outputs=[sample(2)], number=number),
                       struct.pack("<f", value) * 192)
             town.wait_ready()
 
@@ -360,7 +360,7 @@ def test_malformed_results(town):
             peer.send(noise, noise)
             peer.send(noise, noise, noise)
         for data in [result, *mutations(result, 300, rng)]:
-            peer.send(data, rng.randbytes(16))
+            peer.send_data(data, rng.randbytes(16))
     logged(town.coordinator, r"warning .*results: ", before)
 
 
@@ -371,7 +371,7 @@ def test_forged_results(town):
         for number in (0, 1, 2, 1000, (1 << 64) - 1):
             for fields in ({4: 1 << 31}, {2: 99}, {3: 1}, {3: 7},
                            {6: [zmtp.message({1: 1 << 31})] * 30}):
-                peer.send(zmtp.message({1: 1, 2: epoch, 3: number, 4: zmtp.message(fields)}), b"")
+                peer.send_data(zmtp.message({1: 1, 2: epoch, 3: number, 4: zmtp.message(fields)}), b"")
 
 
 # ---- workers that lie ----

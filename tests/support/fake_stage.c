@@ -1,6 +1,7 @@
 #include "tests/support/fake_stage.h"
 
 #include "kernels/attention.h"
+#include "proto/data_link.h"
 #include "proto/wire.h"
 
 #include <setjmp.h>
@@ -174,7 +175,7 @@ int fake_stage_receive(struct fake_stage *s)
     int n = 0;
     zmq_msg_t envelope, frame;
     struct err err = {0};
-    while (wire_receive_data(s->in, &envelope, &frame, &err) == 1) {
+    while (data_link_receive(s->in, &envelope, &frame, true, &err) == 1) {
         assert_true(s->n_queued < FAKE_STAGE_QUEUE);
         struct step_message *m = &s->queue[s->n_queued++];
         assert_int_equal(
@@ -297,6 +298,16 @@ static void fake_put_times(struct step_message *m, const uint32_t *compute_us,
     }
 }
 
+/* Checksums that are not those of the two parts. */
+static void fake_send_damaged(struct fake_stage *s, zmq_msg_t *envelope, zmq_msg_t *frame)
+{
+    static const unsigned char sums[16] = {1};
+    assert_true(zmq_msg_send(envelope, s->out, ZMQ_SNDMORE) >= 0);
+    assert_true(zmq_msg_send(frame, s->out, ZMQ_SNDMORE) >= 0);
+    assert_true(zmq_send(s->out, sums, sizeof sums, 0) >= 0);
+    s->damages = false;
+}
+
 bool fake_stage_answer(struct fake_stage *s)
 {
     return fake_stage_answer_timed(s, (uint32_t[]){0}, (uint32_t[]){0}, 1);
@@ -324,7 +335,10 @@ bool fake_stage_answer_timed(struct fake_stage *s, const uint32_t *compute_us,
     struct err err;
     assert_int_equal(step_result_pack(&m, &time, results, m.batch.n_outputs, &envelope, &err), 0);
     assert_int_equal(wire_frame(&frame, logits, n_logit_rows * row_bytes, &err), 0);
-    assert_int_equal(wire_send_data(s->out, &envelope, &frame, &err), 0);
+    if (s->damages)
+        fake_send_damaged(s, &envelope, &frame);
+    else
+        assert_int_equal(data_link_send(s->out, &envelope, &frame, true, &err), 0);
     test_free(results);
     test_free(logits);
     step_message_clear(&m);

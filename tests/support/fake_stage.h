@@ -27,6 +27,7 @@ struct fake_stage {
     struct step_message queue[FAKE_STAGE_QUEUE]; /* received and checked, not yet computed */
     int n_queued;
     uint64_t n_rows; /* computed so far */
+    bool damages;    /* the next results, on their way */
     bool is_blind;   /* a step was lost: what comes out is nonsense until forget() */
 };
 

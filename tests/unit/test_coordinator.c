@@ -26,6 +26,7 @@ struct fake_worker {
     int64_t last_beat_ms;
     int n_loads, n_unloads;
     bool is_slow;        /* steps wait until it is false */
+    bool computes;       /* its beats say so: no step is taken for stuck */
     const char *refusal; /* what it says instead of Ready */
 };
 
@@ -111,6 +112,7 @@ static void worker_run(struct world *world)
     if (clock_now_ms() - w->last_beat_ms > 100) {
         Paceline__Heartbeat beat = PACELINE__HEARTBEAT__INIT;
         beat.epoch = beat.ready_epoch = w->epoch;
+        beat.busy_us = w->computes ? (uint64_t)clock_now_us() : 0;
         worker_send(w, PACELINE__CONTROL__BODY_HEARTBEAT, &beat);
         w->last_beat_ms = clock_now_ms();
     }
@@ -425,6 +427,27 @@ static void a_lost_step_is_computed_again(void **state)
 }
 
 /* A request that loses its steps every time is not tried for ever. */
+static void damaged_results_are_computed_again(void **state)
+{
+    struct world *w = *state;
+    struct coordinator_status s;
+    world_serve(w);
+    uint64_t epoch = w->worker.epoch;
+    struct request *r = request_submit(w, REQUEST_GENERATE, 20, 100, 1);
+    w->worker.computes = true;
+    RUN_UNTIL(w, r->choices[0].n_tokens > 40);
+    w->worker.stage.damages = true;
+    RUN_UNTIL(w, r->is_done);
+    request_verify(w, r);
+    assert_false(w->worker.stage.damages);
+    assert_true(w->worker.epoch > epoch);
+    coordinator_status(w->coordinator, &s);
+    assert_int_equal(s.n_damaged_results, 1);
+    check_nothing_is_held(w);
+    coordinator_cancel(w->coordinator, r);
+    request_free(r);
+}
+
 static void barren_plans_come_to_an_end(void **state)
 {
     struct world *w = *state;
@@ -607,6 +630,7 @@ int main(void)
         TEST(a_request_goes_on_from_the_tokens_that_it_has),
         TEST(a_plan_that_breaks_is_not_seen_in_the_answers),
         TEST(a_lost_step_is_computed_again),
+        TEST(damaged_results_are_computed_again),
         TEST(barren_plans_come_to_an_end),
         TEST(a_step_that_fails_again_fails_its_request_in_its_words),
         TEST(the_first_plan_that_fails_ends_the_program),

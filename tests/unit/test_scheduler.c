@@ -1,6 +1,7 @@
 /* Scheduler and pipeline over a fake stage, in one thread: whatever is asked, cancelled and lost,
  * in whatever order, each answer is the one that its tokens alone give. */
 #include "kernels/attention.h"
+#include "proto/data_link.h"
 #include "proto/wire.h"
 #include "tests/support/scheduler_world.h"
 
@@ -466,7 +467,7 @@ static void send_results(struct world *w, const struct batch_result *results, si
     char bytes[VOCABULARY * sizeof(float)] = {0};
     assert_int_equal(step_result_pack(&w->stage.queue[0], &time, results, n, &envelope, &err), 0);
     assert_int_equal(wire_frame(&frame, bytes, frame_bytes, &err), 0);
-    assert_int_equal(wire_send_data(w->stage.out, &envelope, &frame, &err), 0);
+    assert_int_equal(data_link_send(w->stage.out, &envelope, &frame, true, &err), 0);
 }
 
 static void wrong_results_break_the_pipeline(void **state)

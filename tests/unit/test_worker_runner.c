@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "coordinator/shipping.h"
 #include "model/manifest.h"
+#include "proto/data_link.h"
 #include "proto/step_message.h"
 #include "proto/wire.h"
 #include "proto/zap.h"
@@ -152,6 +153,7 @@ static Paceline__Control *bench_message(struct bench *b, uint64_t epoch, uint32_
     load.max_rows = 16;
     load.max_outputs = 4;
     load.next_endpoint = b->results_endpoint;
+    load.upstream_name = (char *)"desk-1";
     if (b->is_guarded) {
         load.upstream_key = (ProtobufCBinaryData){KEYS_BYTES, b->coordinator.public_key};
         load.next_key = load.upstream_key;
@@ -231,7 +233,7 @@ static void send_step(struct bench *b, uint64_t epoch, uint64_t step)
     struct err err;
     assert_int_equal(step_message_pack(&batch, &envelope, &err), 0);
     zmq_msg_init(&frame);
-    assert_int_equal(wire_send_data(b->steps, &envelope, &frame, &err), 0);
+    assert_int_equal(data_link_send(b->steps, &envelope, &frame, !b->is_guarded, &err), 0);
 }
 
 static void expect_result(struct bench *b, uint64_t epoch, uint64_t step)
@@ -241,7 +243,7 @@ static void expect_result(struct bench *b, uint64_t epoch, uint64_t step)
     struct err err;
     Paceline__StepResult *result;
     assert_int_equal(zmq_poll(&item, 1, 10000), 1);
-    assert_int_equal(wire_receive_data(b->results, &envelope, &frame, &err), 1);
+    assert_int_equal(data_link_receive(b->results, &envelope, &frame, !b->is_guarded, &err), 1);
     assert_int_equal(
         step_result_unpack(&result, zmq_msg_data(&envelope), zmq_msg_size(&envelope), &err), 0);
     assert_int_equal(result->epoch, epoch);
@@ -274,7 +276,7 @@ static bool guarded_answers(struct bench *b, int limit_ms)
         zap_serve(&b->zap);
         zmq_msg_t envelope, frame;
         struct err err;
-        if (wire_receive_data(b->results, &envelope, &frame, &err) != 1)
+        if (data_link_receive(b->results, &envelope, &frame, !b->is_guarded, &err) != 1)
             continue;
         zmq_msg_close(&envelope);
         zmq_msg_close(&frame);
@@ -414,6 +416,36 @@ static void a_lost_step_is_told(void **state)
     assert_int_equal(news.failure.code, ERR_NETWORK);
     bench_load(b, 2, LAYERS); /* told once, and forgotten with the next plan */
     expect_ready(b, 2);
+    send_step(b, 2, 1);
+    expect_result(b, 2, 1);
+}
+
+/* It is not computed, and neither is what follows it: the coordinator makes a new plan. */
+static void a_damaged_step_is_told(void **state)
+{
+    struct bench *b = *state;
+    static const unsigned char sums[16] = "not those of it";
+    bench_load(b, 1, LAYERS);
+    expect_ready(b, 1);
+    bench_listen(b);
+    send_step(b, 1, 1);
+    expect_result(b, 1, 1);
+    zmq_send(b->steps, "envelope", 8, ZMQ_SNDMORE);
+    zmq_send(b->steps, "frame", 5, ZMQ_SNDMORE);
+    zmq_send(b->steps, sums, sizeof sums, 0);
+    send_step(b, 1, 2);
+    struct worker_news news = bench_news(b);
+    assert_int_equal(news.kind, WORKER_FAILED);
+    assert_int_equal(news.epoch, 1);
+    assert_int_equal(news.failure.code, ERR_NETWORK);
+    assert_non_null(strstr(news.failure.text, "the link from desk-1 to this worker damages"));
+    struct worker_counters counters;
+    worker_runner_counters(b->runner, &counters);
+    assert_int_equal(counters.damaged, 1);
+    bench_load(b, 2, LAYERS);
+    expect_ready(b, 2);
+    worker_runner_counters(b->runner, &counters);
+    assert_int_equal(counters.steps, 1);
     send_step(b, 2, 1);
     expect_result(b, 2, 1);
 }
@@ -661,6 +693,7 @@ int main(void)
         TEST(a_link_may_come_later),
         TEST(a_dead_neighbour_does_not_block),
         TEST(a_lost_step_is_told),
+        TEST(a_damaged_step_is_told),
         TEST(what_is_wrong_is_told),
         TEST(a_stage_is_made_beside_the_one_that_serves),
         TEST(a_next_stage_that_is_abandoned_disturbs_nobody),
