@@ -143,6 +143,9 @@ static void workers_print(const json_t *rows)
         workers_write_state(row, state);
         printf("%-24s %-13s %-9s %-21s %.8s\n", workers_word(row, "name"), state, layers,
                workers_word(row, "enrolled"), workers_word(row, "key"));
+        const char *why = json_string_value(json_object_get(row, "expelled"));
+        if (why)
+            printf("    %s\n", why);
     }
 }
 

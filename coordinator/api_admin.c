@@ -159,6 +159,9 @@ static json_t *api_admin_worker_json(const struct coordinator_worker_status *w)
     rc |= json_object_set_new(worker, "machine", api_admin_machine_json(w));
     rc |= json_object_set_new(worker, "round_trip_us",
                               w->round_trip_us >= 0 ? json_integer(w->round_trip_us) : json_null());
+    rc |= json_object_set_new(worker, "expelled",
+                              w->expelled[0] ? api_admin_words(w->expelled, sizeof w->expelled)
+                                             : json_null());
     rc |= json_object_set_new(worker, "standby_reason",
                               w->standby_reason[0]
                                   ? api_admin_words(w->standby_reason, sizeof w->standby_reason)

@@ -226,6 +226,24 @@ static bool api_metrics_damaged(const struct coordinator_worker_status *w, doubl
     return true;
 }
 
+static bool api_metrics_scrubbed(const struct coordinator_worker_status *w, double *ret_value)
+{
+    *ret_value = (double)w->scrubbed_bytes;
+    return true;
+}
+
+static bool api_metrics_tensors(const struct coordinator_worker_status *w, double *ret_value)
+{
+    *ret_value = (double)w->n_damaged_tensors;
+    return true;
+}
+
+static bool api_metrics_exams(const struct coordinator_worker_status *w, double *ret_value)
+{
+    *ret_value = (double)w->n_exams;
+    return true;
+}
+
 static bool api_metrics_memory_used(const struct coordinator_worker_status *w, double *ret_value)
 {
     *ret_value = (double)w->memory_used;
@@ -273,6 +291,12 @@ static const struct api_metrics_figure api_metrics_figures[] = {
      "Bytes of steps and results that it has sent on.", api_metrics_sent},
     {"paceline_worker_damaged_messages_total", "counter",
      "Steps that came to it with a wrong checksum.", api_metrics_damaged},
+    {"paceline_worker_scrubbed_bytes_total", "counter",
+     "Bytes of weights that it has compared with what was loaded.", api_metrics_scrubbed},
+    {"paceline_worker_damaged_tensors_total", "counter", "Tensors that had changed in its memory.",
+     api_metrics_tensors},
+    {"paceline_worker_self_tests_total", "counter", "Self-tests whose answer was right.",
+     api_metrics_exams},
     {"paceline_worker_memory_used_bytes", "gauge", "Anonymous memory of its process.",
      api_metrics_memory_used},
     {"paceline_worker_memory_claimed_bytes", "gauge", "Memory that its stage has claimed.",

@@ -517,6 +517,7 @@ static int coordinator_open_sockets(struct coordinator *c, struct err *err)
     if (rc == 0)
         rc = registry_open(&c->registry, c->zmq, s->cluster_host, s->cluster_port, trust,
                            &c->cluster_port, err);
+    c->registry.exam_every_ms = 1000 * s->self_test_every_s;
     if (s->worker_silence_ms)
         c->registry.silence_ms = s->worker_silence_ms;
     if (rc == 0)
@@ -703,6 +704,9 @@ bool coordinator_worker_status(const struct coordinator *c, int index,
         .memory_used = w->memory_used,
         .sent_bytes = w->sent_bytes,
         .damaged_messages = w->damaged_messages,
+        .scrubbed_bytes = w->scrubbed_bytes,
+        .n_damaged_tensors = w->n_damaged_tensors,
+        .n_exams = w->n_exams,
         .has_temperature = w->temperature_mk > 0,
         .temperature_c = (double)w->temperature_mk / 1000 - 273.15,
         .cores = w->cores,
@@ -717,11 +721,13 @@ bool coordinator_worker_status(const struct coordinator *c, int index,
     clock_offset_round_trip(&w->clock, &ret_status->round_trip_us);
     if (w->n_losses && w->kept_out_until_ms > clock_now_ms())
         ret_status->kept_out_ms = w->kept_out_until_ms - clock_now_ms();
+    snprintf(ret_status->expelled, sizeof ret_status->expelled, "%s", w->expelled);
     snprintf(ret_status->standby_reason, sizeof ret_status->standby_reason, "%s",
              w->stage < 0 ? w->standby_reason : "");
     ret_status->is_timed = clock_offset_estimate(
         &w->clock, clock_now_us(), &ret_status->clock_offset_us, &ret_status->clock_uncertainty_us);
-    const char *state = w->unfit                      ? "unfit"
+    const char *state = w->expelled[0]                ? "expelled"
+                        : w->unfit                    ? "unfit"
                         : w->is_draining              ? w->stage < 0 ? "drained" : "draining"
                         : w->stage < 0 && w->n_losses ? "kept-out"
                         : w->stage < 0                ? "standby"

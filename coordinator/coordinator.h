@@ -39,7 +39,8 @@ struct coordinator_tenant_status {
     int running, waiting; /* choices */
 };
 struct coordinator_worker_status {
-    /* "joined", "loading", "serving", "standby", "unfit", "draining", "drained", "kept-out" */
+    /* "joined", "loading", "serving", "standby", "unfit", "expelled", "draining", "drained",
+     * "kept-out" */
     char name[64], isa[16], address[128], state[16];
     int stage, first_layer, end_layer;                /* -1 without a stage */
     int next_stage, next_first_layer, next_end_layer; /* of the plan that is made ready */
@@ -53,7 +54,11 @@ struct coordinator_worker_status {
     int64_t fetch_done, fetch_total, fetch_rate; /* over the network; bytes, and a second */
     uint64_t steps, busy_us, sent_bytes;         /* of steps and results */
     uint64_t damaged_messages;                   /* steps that came to it with a wrong checksum */
-    int64_t memory_used;                         /* anonymous, of its process; 0: not known */
+    uint64_t scrubbed_bytes;                     /* of weights that it has compared again */
+    uint64_t n_damaged_tensors;
+    uint64_t n_exams;    /* self-tests that it passed */
+    char expelled[300];  /* why, or "" */
+    int64_t memory_used; /* anonymous, of its process; 0: not known */
     bool has_temperature;
     double temperature_c;
     bool is_timed;           /* the two below are known */

@@ -17,6 +17,7 @@ struct coordinator_settings {
     double replan_gain_percent;
     int64_t replan_after_s;
     int64_t workers, context, concurrency, queue;
+    int64_t self_test_every_s; /* 0: only when a worker joins */
     int64_t worker_silence_ms; /* after so much a worker is lost */
     int64_t kv_tokens;         /* 0: 4 contexts, or concurrency x context if that is less */
     int64_t tenant_requests;   /* 0: no limit */

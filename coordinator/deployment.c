@@ -290,13 +290,14 @@ void deployment_interrupt(struct deployment *d, struct registry *r, struct pipel
 static int deployment_on_failure(struct deployment *d, struct registry *r, struct pipeline *p,
                                  enum deployment_event *ret_event, struct err *err)
 {
-    /* A link that failed says nothing of the requests. */
-    bool is_link = r->failure.code == ERR_NETWORK || r->failure.code == ERR_LIMIT;
+    /* A link or a memory that failed says nothing of the requests. */
+    bool is_machine = r->failure.code == ERR_NETWORK || r->failure.code == ERR_LIMIT ||
+                      r->failure.code == ERR_DAMAGED;
     struct deployment_loss refused = {
         .is_suspicious = true, .is_seen = true, .step = r->failed_step};
     snprintf(refused.words, sizeof refused.words, "%s", r->failure.text);
     log_error("%s", r->failure.text);
-    deployment_interrupt(d, r, p, is_link ? NULL : &refused, ret_event);
+    deployment_interrupt(d, r, p, is_machine ? NULL : &refused, ret_event);
     d->obstacle = r->failure;
     if (!d->served_once && r->failure.code != ERR_CANCELLED) {
         /* The workers that were said to suffice do not: file or memory is not what it should be. */
@@ -415,6 +416,9 @@ int deployment_review(struct deployment *d, struct registry *r, struct pipeline 
         r->joined = true; /* some may have come meanwhile */
     }
     deployment_tell_loading(d, r);
+    if (r->expulsion.code)
+        d->obstacle = r->expulsion;
+    r->expulsion.code = ERR_NONE;
     int rc = 0;
     bool look = r->joined || r->stage_failed || d->awaits_measures;
     if (deployment_review_losses(d, r, p, ret_event))

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "coordinator/examiner.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -150,14 +151,8 @@ static void registry_identify(const struct registry *r, const struct worker_entr
     snprintf(to, LOSSES_WHO, "%s %s", where, w->asked);
 }
 
-static void registry_remove(struct registry *r, struct worker_entry *w, enum worker_end end,
-                            const char *why)
+void registry_lose_stage(struct registry *r, const struct worker_entry *w, enum worker_end end)
 {
-    char who[LOSSES_WHO];
-    log_warning("worker %s %s", w->name, why);
-    registry_identify(r, w, who);
-    if (end != WORKER_LEFT)
-        losses_note(&r->losses, who, clock_now_ms());
     if (w->stage >= 0) {
         r->stage_lost = true;
         r->lost_end = end;
@@ -166,6 +161,17 @@ static void registry_remove(struct registry *r, struct worker_entry *w, enum wor
         r->lost_bytes = w->memory_bytes;
     }
     r->next_lost = r->next_lost || w->next_stage >= 0;
+}
+
+static void registry_remove(struct registry *r, struct worker_entry *w, enum worker_end end,
+                            const char *why)
+{
+    char who[LOSSES_WHO];
+    log_warning("worker %s %s", w->name, why);
+    registry_identify(r, w, who);
+    if (end != WORKER_LEFT)
+        losses_note(&r->losses, who, clock_now_ms());
+    registry_lose_stage(r, w, end);
     for (struct worker_entry **p = &r->workers; *p; p = &(*p)->next) {
         if (*p == w) {
             *p = w->next;
@@ -350,6 +356,7 @@ static void registry_on_hello(struct registry *r, const struct wire_identity *fr
              (double)w->memory_bytes / (1 << 30));
     registry_keep_out(r, w);
     registry_welcome(r, w);
+    examiner_take_hello(r, w, h->exam);
 }
 
 /* It stays without; the plan that serves has noticed nothing. */
@@ -364,7 +371,8 @@ static void registry_on_standby_failed(struct worker_entry *w, int code, const c
 /* A link, a disk, memory that others have now may be better later; a file that is none stays so. */
 static void registry_set_unfit(struct worker_entry *w, int code)
 {
-    bool may_pass = code == ERR_NETWORK || code == ERR_IO || code == ERR_MEMORY;
+    bool may_pass =
+        code == ERR_NETWORK || code == ERR_IO || code == ERR_MEMORY || code == ERR_DAMAGED;
     int64_t pause_ms = UNFIT_MS << (w->n_unfit < UNFIT_DOUBLINGS ? w->n_unfit : UNFIT_DOUBLINGS);
     w->unfit = true;
     w->n_unfit++;
@@ -376,7 +384,12 @@ static void registry_on_failed(struct registry *r, struct worker_entry *w,
 {
     char reason[400];
     registry_copy(reason, sizeof reason, f->reason);
-    int code = f->code < 0 && f->code >= ERR_INTERNAL ? f->code : ERR_INTERNAL;
+    bool is_known = (f->code < 0 && f->code >= ERR_INTERNAL) || f->code == ERR_DAMAGED;
+    int code = is_known ? f->code : ERR_INTERNAL;
+    if (code == ERR_DAMAGED)
+        examiner_note_damage(r, w, reason);
+    if (w->expelled[0])
+        return;
     if (w->next_stage >= 0 && f->epoch == w->next_epoch) {
         /* Too little memory for two stages says nothing of one. */
         if (code != ERR_CANCELLED && code != ERR_MEMORY)
@@ -519,6 +532,7 @@ static void registry_on_beat(struct registry *r, struct worker_entry *w,
     w->busy_us = beat->busy_us;
     w->sent_bytes = beat->sent_bytes;
     w->damaged_messages = beat->damaged_messages;
+    w->scrubbed_bytes = beat->scrubbed_bytes;
     w->memory_used = beat->memory_bytes > 0 ? beat->memory_bytes : 0;
     w->temperature_mk = beat->temperature_mk;
     bool has_next = w->next_stage >= 0;
@@ -653,6 +667,9 @@ static void registry_on_message(struct registry *r, const struct wire_identity *
     case PACELINE__CONTROL__BODY_CRASHED:
         registry_on_crashed(r, w, c->crashed);
         break;
+    case PACELINE__CONTROL__BODY_EXAMINED:
+        examiner_take(r, w, c->examined);
+        break;
     case PACELINE__CONTROL__BODY_DEPART:
         if (!w->is_leaving)
             log_info("worker %s wants to leave", w->name);
@@ -731,5 +748,6 @@ void registry_keep_time(struct registry *r)
         beat.epoch = w->epoch;
         beat.sent_us = (uint64_t)clock_now_us();
         registry_send(r, w, PACELINE__CONTROL__BODY_HEARTBEAT, &beat);
+        examiner_ask(r, w, now);
     }
 }

@@ -47,6 +47,12 @@ struct worker_entry {
     double read_one, read_all;
     double slower; /* than measured, as its steps showed; 0: none were seen since */
     int64_t slower_ms;
+    /* self-tests (examiner.h) */
+    char expelled[300]; /* why, or "" */
+    int64_t asked_ms, passed_ms;
+    uint32_t asked_round;
+    uint64_t n_exams; /* that it passed */
+
     char standby_reason[256]; /* why the newest plan has no stage for it, or "" */
 
     /* the stage it was given, of deployment's newest plan */
@@ -75,11 +81,12 @@ struct worker_entry {
     bool is_draining;          /* plans are to do without it */
     bool is_leaving;           /* it asked for that itself, and waits for its Released */
     char kernels[1024];
-    uint64_t steps, busy_us, sent_bytes, damaged_messages;
-    int64_t memory_used;       /* anonymous */
-    uint32_t temperature_mk;   /* of its processors, millikelvin; 0: not known */
-    char content_address[128]; /* where it gives tensors to others; "": it does not */
-    unsigned char *have;       /* digests of those that it can give, ascending, 32 bytes each */
+    uint64_t steps, busy_us, sent_bytes, damaged_messages, scrubbed_bytes;
+    uint64_t n_damaged_tensors; /* that it told of */
+    int64_t memory_used;        /* anonymous */
+    uint32_t temperature_mk;    /* of its processors, millikelvin; 0: not known */
+    char content_address[128];  /* where it gives tensors to others; "": it does not */
+    unsigned char *have;        /* digests of those that it can give, ascending, 32 bytes each */
     size_t n_have;
     struct clock_offset clock; /* its monotonic clock against ours */
     struct worker_entry *next;
@@ -92,8 +99,9 @@ struct registry {
     struct worker_entry *workers; /* in the order of joining, those with a stage in their order */
     int n_workers;
     struct losses losses;
-    int64_t silence_ms;   /* after so much of it a worker is taken for lost */
-    int64_t last_time_ms; /* of registry_keep_time() */
+    int64_t exam_every_ms; /* self-tests of each worker; 0: only when it joins */
+    int64_t silence_ms;    /* after so much of it a worker is taken for lost */
+    int64_t last_time_ms;  /* of registry_keep_time() */
     /* what happened since the deployment last looked */
     bool joined;
     bool measured;
@@ -110,6 +118,7 @@ struct registry {
     bool next_lost; /* a worker with a stage of the next plan is gone */
     bool next_failed;
     struct err next_failure;
+    struct err expulsion; /* code != 0: the last one */
 };
 
 /* trust: borrowed; NULL: plain, anybody may join. */
@@ -122,6 +131,8 @@ void registry_receive(struct registry *r);
 void registry_keep_time(struct registry *r);
 /* The list of keys has changed: who is not on it any more is gone. */
 void registry_review_trust(struct registry *r);
+/* The plans that have the worker cannot go on with it. */
+void registry_lose_stage(struct registry *r, const struct worker_entry *w, enum worker_end end);
 void registry_send(struct registry *r, const struct worker_entry *w,
                    Paceline__Control__BodyCase kind, void *body);
 struct worker_entry *registry_stage(const struct registry *r, int stage);

@@ -50,6 +50,11 @@ bool stage_is_last(const struct stage *s)
     return s->end_layer == s->model.n_layers;
 }
 
+bool stage_is_sound(const struct stage *s)
+{
+    return weights_are_sound(&s->weights);
+}
+
 int64_t stage_claimed_bytes(const struct stage *s)
 {
     return s->bytes.total;

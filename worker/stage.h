@@ -55,6 +55,8 @@ int stage_new(struct stage **ret_stage, const struct stage_spec *spec, struct er
 void stage_free(struct stage *s); /* NULL is fine, as with free() */
 bool stage_is_first(const struct stage *s);
 bool stage_is_last(const struct stage *s);
+/* false: some of its weights are not what they were any more. Any thread. */
+bool stage_is_sound(const struct stage *s);
 int64_t stage_claimed_bytes(const struct stage *s);
 int64_t stage_own_bytes(const struct stage *s); /* of these, all but the weights */
 

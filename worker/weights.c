@@ -2,9 +2,11 @@
 
 #include "kernels/quant.h"
 #include "model/manifest.h"
+#include "proto/block_sum.h"
 
 #include <omp.h>
 #include <openssl/evp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +17,7 @@ struct weight_slot {
     struct matrix *matrix; /* where the packed matrix is bound, or */
     const float **vector;  /* where the floats are; neither: the tensor is read in the file */
     void *memory;
+    uint64_t sum; /* block_sum() of it, once it is packed */
     bool is_done, other_content;
 };
 
@@ -173,6 +176,7 @@ int weights_init(struct weights *w, const struct model_config *c, const struct w
 
 void weights_clear(struct weights *w)
 {
+    packs_give(w->packs, w->watched);
     for (int i = 0; w->held && i <= w->n_layers; i++)
         packs_give(w->packs, w->held[i]);
     free(w->held);
@@ -185,7 +189,7 @@ size_t weights_table_bytes(const struct weights *w)
 {
     return ((size_t)w->n_layers + 1) *
            (sizeof *w->layers + sizeof(struct pack) + sizeof(struct pack *) +
-            MODEL_TENSOR_KINDS * sizeof *w->slots);
+            MODEL_TENSOR_KINDS * (sizeof *w->slots + sizeof(struct pack_part)));
 }
 
 /* ---- memory: a pack for each unit ---- */
@@ -282,6 +286,13 @@ int weights_claim(struct weights *w, struct packs *packs, const struct weights_w
 
 /* ---- loading ---- */
 
+static size_t weights_slot_bytes(const struct weight_slot *slot)
+{
+    return slot->matrix ? matrix_bytes((enum tensor_type)slot->tensor->type, slot->rows, slot->cols)
+           : slot->vector ? (size_t)slot->cols * sizeof(float)
+                          : 0;
+}
+
 static void weights_pack(struct weight_slot *slot)
 {
     const struct tensor *t = slot->tensor;
@@ -290,6 +301,7 @@ static void weights_pack(struct weight_slot *slot)
                     t->data);
     else if (slot->vector)
         quant_unpack_row(t->type, t->data, slot->memory, slot->cols);
+    slot->sum = block_sum(slot->memory, weights_slot_bytes(slot)); /* while a cache has it */
 }
 
 /* What the threads of a load share. */
@@ -353,17 +365,68 @@ static void weights_load_one(struct weights_loading *l, struct weight_slot *slot
         watch->progress(watch->context, done, l->w->file_bytes);
 }
 
-/* Also after a load that was given up: the next one takes what is whole. */
-static void weights_note_filled(struct weights *w)
+static bool weights_is_packed(const struct weight_slot *slot, int unit)
 {
-    for (int unit = 0; unit <= w->n_layers; unit++) {
-        bool filled = w->held[unit] != NULL;
+    return slot->unit == unit && (slot->matrix || slot->vector);
+}
+
+static void weights_describe(struct pack_part *to, const struct weight_slot *slot,
+                             const struct pack *pack)
+{
+    snprintf(to->name, sizeof to->name, "%s", slot->tensor->name);
+    to->offset = (size_t)((unsigned char *)slot->memory - pack->region.base);
+    to->bytes = weights_slot_bytes(slot);
+    to->sum = slot->sum;
+}
+
+/* The unit's pack is whole: its parts are known from now on. */
+static int weights_fill(struct weights *w, int unit, struct err *err)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < w->n_slots; i++)
+        count += weights_is_packed(&w->slots[i], unit);
+    struct pack_part *parts = calloc(count + 1, sizeof *parts);
+    int n = 0;
+    if (!parts)
+        return err_set(err, ERR_MEMORY, "no memory for the checksums of a layer");
+    for (size_t i = 0; i < w->n_slots; i++)
+        if (weights_is_packed(&w->slots[i], unit))
+            weights_describe(&parts[n++], &w->slots[i], w->held[unit]);
+    packs_fill(w->packs, w->held[unit], parts, n);
+    return 0;
+}
+
+/* Also after a load that was given up: the next one takes what is whole. */
+static int weights_note_filled(struct weights *w, struct err *err)
+{
+    int rc = 0;
+    for (int unit = 0; rc == 0 && unit <= w->n_layers; unit++) {
+        bool filled = w->held[unit] && !w->held[unit]->is_filled;
         for (size_t i = 0; filled && i < w->n_slots; i++)
-            filled = w->slots[i].unit != unit || w->slots[i].is_done ||
-                     (!w->slots[i].matrix && !w->slots[i].vector);
+            filled = !weights_is_packed(&w->slots[i], unit) || w->slots[i].is_done;
         if (filled)
-            w->held[unit]->is_filled = true;
+            rc = weights_fill(w, unit, err);
     }
+    return rc;
+}
+
+/* The embedding is read where the file has it, row by row: it is watched there. */
+static int weights_watch_embedding(struct weights *w, struct err *err)
+{
+    if (!w->embedding || !w->packs)
+        return 0;
+    struct pack_part part = {.bytes = w->embedding->bytes,
+                             .sum = block_sum(w->embedding->data, w->embedding->bytes)};
+    snprintf(part.name, sizeof part.name, "%s", w->embedding->name);
+    return packs_watch(&w->watched, w->packs, w->embedding->data, &part, err);
+}
+
+bool weights_are_sound(const struct weights *w)
+{
+    bool ok = !w->watched || !atomic_load(&w->watched->is_spoilt);
+    for (int unit = 0; ok && unit <= w->n_layers; unit++)
+        ok = !w->held[unit] || !atomic_load(&w->held[unit]->is_spoilt);
+    return ok;
 }
 
 /* Each thread verifies a tensor and packs it, while it is in its cache: a digest is one thread's
@@ -375,7 +438,9 @@ int weights_load(struct weights *w, const struct weight_file *f, const struct we
 #pragma omp parallel for schedule(dynamic, 1)
     for (size_t i = 0; i < w->n_slots; i++)
         weights_load_one(&l, &w->slots[i]);
-    weights_note_filled(w);
+    int rc = weights_note_filled(w, err);
+    if (rc != 0)
+        return rc;
     for (size_t i = 0; i < w->n_slots; i++)
         if (w->slots[i].other_content)
             return err_set(err, ERR_MODEL,
@@ -391,5 +456,5 @@ int weights_load(struct weights *w, const struct weight_file *f, const struct we
         return err_set(err, ERR_CANCELLED, "loading was cancelled");
     if (watch->progress)
         watch->progress(watch->context, w->file_bytes, w->file_bytes);
-    return 0;
+    return weights_watch_embedding(w, err);
 }

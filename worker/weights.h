@@ -37,6 +37,7 @@ struct weights {
     struct weight_slot *slots; /* which tensor goes where */
     struct packs *packs;       /* borrowed; or NULL */
     struct pack **held;        /* [n_layers + 1]: of each layer, and of the model's ends */
+    struct pack *watched;      /* the embedding, which stays in the file; or NULL */
 };
 
 struct weights_watch {
@@ -64,5 +65,7 @@ int weights_claim(struct weights *w, struct packs *packs, const struct weights_w
  * filled already is left as it is. ERR_MODEL: other content than the digest's; ERR_CANCELLED. */
 int weights_load(struct weights *w, const struct weight_file *f, const struct weights_watch *watch,
                  struct err *err);
+/* false: a pack was spoilt since. Any thread. */
+bool weights_are_sound(const struct weights *w);
 
 #endif

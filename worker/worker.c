@@ -3,11 +3,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "proto/known_answers.h"
 #include "proto/wire.h"
 #include "worker/duty.h"
 #include "worker/temperature.h"
 #include "worker/worker_crash.h"
 #include "worker/worker_door.h"
+#include "worker/worker_exam.h"
 #include "worker/worker_finder.h"
 #include "worker/worker_join.h"
 #include "worker/worker_runner.h"
@@ -53,6 +55,8 @@ struct worker {
     uint64_t newest_epoch; /* of a Load or Unload; older ones are stale */
     uint64_t told_epoch;   /* the same, and not forgotten when the coordinator is */
 
+    struct worker_exam exam; /* the last self-test */
+    bool is_examined;        /* there is one */
     bool welcome, stopping;
     bool released; /* nothing depends on it any more */
     int64_t stopping_ms, last_depart_ms;
@@ -98,6 +102,7 @@ static void worker_say_hello(struct worker *w)
     hello.most_threads = hello.threads > hello.cores ? hello.threads : hello.cores;
     hello.stage = worker_runner_stage(w->runner);
     hello.content_endpoint = (char *)content_endpoint(w->content);
+    hello.exam = &w->exam.message;
     worker_send(w, PACELINE__CONTROL__BODY_HELLO, &hello);
     w->last_hello_ms = clock_now_ms();
 }
@@ -165,6 +170,7 @@ static void worker_beat(struct worker *w, const Paceline__Heartbeat *answered, i
     beat.memory_bytes = worker_anonymous_bytes();
     beat.sent_bytes = counters.sent_bytes;
     beat.damaged_messages = counters.damaged;
+    beat.scrubbed_bytes = counters.scrubbed_bytes;
     beat.temperature_mk = worker_temperature(w);
     if (answered) {
         beat.echo_us = answered->sent_us;
@@ -319,6 +325,12 @@ static void worker_on_news(struct worker *w, const struct worker_news *news)
     case WORKER_MEASURED:
         worker_tell_measured(w, news);
         break;
+    case WORKER_EXAMINED:
+        worker_exam_set(&w->exam, &news->exam);
+        w->is_examined = true;
+        if (w->welcome)
+            worker_send(w, PACELINE__CONTROL__BODY_EXAMINED, &w->exam.message);
+        break;
     case WORKER_FAILED: {
         log_error("%s", news->failure.text);
         Paceline__Failed failed = PACELINE__FAILED__INIT;
@@ -403,6 +415,11 @@ static int worker_on_message(struct worker *w, Paceline__Control **c, struct err
         return w->is_resting ? 0 : worker_on_load(w, c, err);
     case PACELINE__CONTROL__BODY_MEASURE:
         return w->is_resting ? 0 : worker_runner_measure(w->runner, (*c)->measure, err);
+    case PACELINE__CONTROL__BODY_EXAMINE:
+        return worker_runner_examine(w->runner, (*c)->examine->round, err);
+    case PACELINE__CONTROL__BODY_EXPELLED:
+        log_error("the coordinator has expelled this worker: %s", (*c)->expelled->reason);
+        return 0;
     case PACELINE__CONTROL__BODY_UNLOAD:
         if ((*c)->unload->epoch > w->newest_epoch)
             w->newest_epoch = w->told_epoch = (*c)->unload->epoch;
@@ -455,7 +472,7 @@ static void worker_keep_time(struct worker *w)
     }
     if (w->is_resting)
         return;
-    if (!w->welcome && now - w->last_hello_ms >= HELLO_EVERY_MS)
+    if (!w->welcome && w->is_examined && now - w->last_hello_ms >= HELLO_EVERY_MS)
         worker_say_hello(w);
     if (!w->welcome && now - w->last_reminder_ms >= REMIND_EVERY_MS) {
         if (w->last_reminder_ms)
@@ -666,12 +683,14 @@ static int worker_open_runner(struct worker *w, struct err *err)
                                       .threads = (int)s->threads,
                                       .placement = s->pin ? w->placement : NULL,
                                       .memory_bytes = s->memory_bytes,
+                                      .scrub_bytes_per_s = s->scrub_gb_per_hour * 1e9 / 3600,
                                       .content = w->content,
                                       .measures_dir = w->measures,
                                       .coordinator_host = s->coordinator_host,
                                       .own = s->is_encrypted ? &s->own : NULL,
                                       .data_host = listen,
-                                      .data_port = s->data_port};
+                                      .data_port = s->data_port,
+                                      .first_exam = (uint32_t)(w->incarnation % KNOWN_ANSWERS)};
     rc = worker_runner_start(&w->runner, &spec, err);
     if (rc != 0)
         return rc;

@@ -3,9 +3,11 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "proto/data_link.h"
+#include "proto/known_answers.h"
 #include "proto/step_message.h"
 #include "proto/wire.h"
 #include "worker/assignment.h"
+#include "worker/scrub.h"
 #include "worker/worker_loader.h"
 
 #include <inttypes.h>
@@ -21,6 +23,7 @@ enum runner_command_kind {
     RUNNER_UNLOAD,
     RUNNER_FORGET,
     RUNNER_MEASURE,
+    RUNNER_EXAMINE,
     RUNNER_STOP
 };
 struct runner_command {
@@ -29,6 +32,7 @@ struct runner_command {
     uint64_t epoch;
     bool only;
     struct measure_spec measure; /* without what is the runner's */
+    uint32_t round;              /* RUNNER_EXAMINE */
 };
 
 struct worker_runner {
@@ -36,6 +40,7 @@ struct worker_runner {
     pthread_t thread;
     int data_port;
     struct packs *packs;
+    struct scrub *scrub; /* or NULL */
     char commands_endpoint[64], news_endpoint[64];
     atomic_uint_fast64_t steps, busy_us, sent_bytes, damaged, epoch, stage, standby_epoch;
     atomic_int_fast64_t busy_since_us; /* of the step under way; 0: none */
@@ -172,6 +177,12 @@ static void runner_install(struct worker_runner *r, struct assignment *a)
         return;
     }
     if (runner_connect_next(r, a, &err) != 0) {
+        runner_fail(r, load, 0, &err);
+        assignment_free(a);
+        return;
+    }
+    if (!stage_is_sound(a->made->stage)) { /* since a moment ago */
+        err_set(&err, ERR_DAMAGED, "its weights are damaged in this machine's memory");
         runner_fail(r, load, 0, &err);
         assignment_free(a);
         return;
@@ -389,6 +400,13 @@ static void runner_measure(struct worker_runner *r, const struct measure_spec *w
     runner_tell(r, &news);
 }
 
+static void runner_examine(struct worker_runner *r, uint32_t round)
+{
+    struct worker_news news = {.kind = WORKER_EXAMINED};
+    self_test_run(r->spec.kernels, round, &news.exam);
+    runner_tell(r, &news);
+}
+
 /* false: stop */
 static bool runner_obey(struct worker_runner *r)
 {
@@ -413,6 +431,9 @@ static bool runner_obey(struct worker_runner *r)
         case RUNNER_MEASURE:
             runner_measure(r, &command.measure);
             break;
+        case RUNNER_EXAMINE:
+            runner_examine(r, command.round);
+            break;
         }
     }
     return true;
@@ -436,6 +457,7 @@ static void *runner_main(void *argument)
     struct worker_runner *r = argument;
     omp_set_num_threads(r->spec.threads);
     runner_pin(r);
+    runner_examine(r, r->spec.first_exam);
     r->idle_since_us = clock_now_us();
     zmq_pollitem_t items[] = {{.socket = r->commands_in, .events = ZMQ_POLLIN},
                               {.socket = r->data_in, .events = ZMQ_POLLIN}};
@@ -472,7 +494,7 @@ static struct made_stage *runner_find(void *context, const unsigned char key[DIG
         if (!there[i])
             continue;
         struct made_stage *made = there[i]->made;
-        if (!found && memcmp(made->key, key, DIGEST_BYTES) == 0)
+        if (!found && memcmp(made->key, key, DIGEST_BYTES) == 0 && stage_is_sound(made->stage))
             found = assignment_hold_stage(made);
         if (i == 0 || made != r->now->made)
             own_bytes += stage_own_bytes(made->stage);
@@ -489,6 +511,58 @@ static int runner_push(struct worker_runner *r, int type, const char *endpoint, 
     if (rc == 0 && zmq_connect(*ret_socket, endpoint) != 0)
         rc = err_set(err, ERR_INTERNAL, "%s: %s", endpoint, zmq_strerror(errno));
     return rc;
+}
+
+/* Of each stage that has the tensor; the others' are not changed by it. */
+static int runner_list_damaged(struct worker_runner *r, const char *tensor,
+                               struct worker_news *ret_news)
+{
+    int n = 0;
+    pthread_mutex_lock(&r->lock);
+    const struct assignment *const there[] = {r->now, r->next};
+    for (int i = 0; i < 2; i++) {
+        if (!there[i] || stage_is_sound(there[i]->made->stage))
+            continue;
+        struct worker_news *news = &ret_news[n++];
+        *news = (struct worker_news){.kind = WORKER_FAILED,
+                                     .deployment = there[i]->load->deployment,
+                                     .epoch = there[i]->load->epoch};
+        err_set(&news->failure, ERR_DAMAGED,
+                "tensor %s is damaged in this machine's memory: what was computed with it since it "
+                "was last looked at may be wrong; it is loaded again",
+                tensor);
+    }
+    pthread_mutex_unlock(&r->lock);
+    return n;
+}
+
+/* From the scrub's thread. */
+static void runner_on_damage(void *context, const char *tensor)
+{
+    struct worker_runner *r = context;
+    struct worker_news news[2];
+    struct err err = {0};
+    void *out = NULL;
+    const int linger_ms = -1;
+    int n = runner_list_damaged(r, tensor, news);
+    log_error("tensor %s is damaged in memory", tensor);
+    if (n && runner_push(r, ZMQ_PUSH, r->news_endpoint, &out, &err) == 0)
+        zmq_setsockopt(out, ZMQ_LINGER, &linger_ms, sizeof linger_ms);
+    for (int i = 0; out && i < n; i++)
+        zmq_send(out, &news[i], sizeof news[i], 0);
+    if (out)
+        zmq_close(out);
+    else if (n)
+        log_error("%s", err.text);
+}
+
+static int runner_start_scrub(struct worker_runner *r, struct err *err)
+{
+    const struct scrub_spec spec = {.packs = r->packs,
+                                    .bytes_per_s = r->spec.scrub_bytes_per_s,
+                                    .damaged = runner_on_damage,
+                                    .context = r};
+    return spec.bytes_per_s > 0 ? scrub_start(&r->scrub, &spec, err) : 0;
 }
 
 /* false: it will not arrive. */
@@ -568,6 +642,7 @@ static int runner_open_sockets(struct worker_runner *r, struct err *err)
 /* Once the compute thread has ended, or before it begins. */
 static void runner_free(struct worker_runner *r)
 {
+    scrub_stop(r->scrub);
     if (r->commands_out)
         zmq_close(r->commands_out);
     if (r->news_in)
@@ -593,6 +668,8 @@ int worker_runner_start(struct worker_runner **ret_runner, const struct worker_r
     int rc = packs_new(&r->packs, err);
     if (rc == 0)
         rc = runner_open_sockets(r, err);
+    if (rc == 0)
+        rc = runner_start_scrub(r, err);
     if (rc == 0) {
         /* The sockets change owner here, once; pthread_create is the barrier that libzmq wants. */
         int failed = pthread_create(&r->thread, NULL, runner_main, r);
@@ -757,6 +834,12 @@ int worker_runner_measure(struct worker_runner *r, const Paceline__Measure *m, s
     return runner_command(r, &command, err);
 }
 
+int worker_runner_examine(struct worker_runner *r, uint32_t round, struct err *err)
+{
+    struct runner_command command = {.kind = RUNNER_EXAMINE, .round = round % KNOWN_ANSWERS};
+    return runner_command(r, &command, err);
+}
+
 uint32_t worker_runner_stage(const struct worker_runner *r)
 {
     return (uint32_t)atomic_load(&r->stage);
@@ -773,6 +856,7 @@ void worker_runner_counters(const struct worker_runner *r, struct worker_counter
     ret_counters->busy_epoch = since_us ? atomic_load(&r->busy_epoch) : 0;
     ret_counters->busy_step = since_us ? atomic_load(&r->busy_step) : 0;
     ret_counters->damaged = atomic_load(&r->damaged);
+    ret_counters->scrubbed_bytes = scrub_bytes(r->scrub);
     ret_counters->epoch = atomic_load(&r->epoch);
     ret_counters->standby_epoch = atomic_load(&r->standby_epoch);
 }

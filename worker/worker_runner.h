@@ -13,6 +13,7 @@
 #include "worker/content.h"
 #include "worker/measure.h"
 #include "worker/placement.h"
+#include "worker/self_test.h"
 
 #include <stdint.h>
 
@@ -24,12 +25,14 @@ struct worker_runner_spec {
     int threads;
     const struct placement *placement; /* borrowed; NULL: threads run anywhere */
     int64_t memory_bytes;
+    double scrub_bytes_per_s;     /* of weights that are read through again; 0: none */
     struct content *content;      /* where weights come from, borrowed */
     const char *measures_dir;     /* where measurements are remembered, or NULL */
     const char *coordinator_host; /* stands in for "*" in the endpoints of a Load */
     const struct key_pair *own;   /* borrowed; NULL: plain links */
     const char *data_host;        /* to listen on */
     int data_port;                /* 0: any */
+    uint32_t first_exam;          /* round of the self-test that is computed at once */
 };
 
 enum worker_news_kind {
@@ -37,6 +40,7 @@ enum worker_news_kind {
     WORKER_READY,
     WORKER_FAILED,
     WORKER_MEASURED,
+    WORKER_EXAMINED,
     WORKER_LOADED /* a loader ends; worker_runner_next_news() keeps it to itself */
 };
 struct worker_news {
@@ -48,12 +52,14 @@ struct worker_news {
     uint64_t step;                   /* WORKER_FAILED: that could not be executed, or 0 */
     struct err failure;              /* WORKER_FAILED; WORKER_MEASURED: code 0, or why not */
     struct measure_result measured;  /* WORKER_MEASURED */
+    struct self_test_result exam;    /* WORKER_EXAMINED */
 };
 
 struct worker_counters {
     uint64_t steps, busy_us;
-    uint64_t sent_bytes;            /* of steps and results */
-    uint64_t damaged;               /* steps whose checksum was wrong */
+    uint64_t sent_bytes; /* of steps and results */
+    uint64_t damaged;    /* steps whose checksum was wrong */
+    uint64_t scrubbed_bytes;
     uint64_t busy_epoch, busy_step; /* of the step under way; 0: none */
     uint64_t epoch;                 /* of the newest stage that is ready; 0: none */
     uint64_t standby_epoch;         /* of the standby Load whose layers are packed; 0: none are */
@@ -72,6 +78,8 @@ bool worker_runner_next_news(struct worker_runner *r, struct worker_news *ret_ne
 int worker_runner_load(struct worker_runner *r, Paceline__Control *load, struct err *err);
 /* Times layers of such shapes; a load ends it. */
 int worker_runner_measure(struct worker_runner *r, const Paceline__Measure *m, struct err *err);
+/* Computes the self-test of this round, between two steps. */
+int worker_runner_examine(struct worker_runner *r, uint32_t round, struct err *err);
 /* Stages of this epoch and older are freed; only: of this epoch alone; standby: and what is packed
  * for a plan to come. */
 int worker_runner_unload(struct worker_runner *r, uint64_t epoch, bool only, bool standby,

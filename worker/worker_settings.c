@@ -128,6 +128,16 @@ static const struct conf_option worker_options[] = {
      .min = 1,
      .max = 100,
      .help = "the share of the available memory that is offered without --memory"},
+    {.name = "scrub-gb-per-hour",
+     .type = CONF_REAL,
+     .offset = FIELD(scrub_gb_per_hour),
+     .value = "GB",
+     .initial = "20",
+     .min = 0,
+     .max = 1e6,
+     .help =
+         "how much of the weights is compared an hour with what was loaded, to find memory that "
+         "has changed; 0: nothing"},
     {.name = "nice",
      .type = CONF_INT,
      .offset = FIELD(nice),

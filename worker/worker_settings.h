@@ -16,16 +16,17 @@ struct worker_settings {
     char *cluster_name;  /* of beacons to believe */
     int64_t beacon_port; /* UDP */
     int encryption_choice;
-    char *data;           /* HOST:PORT to listen on for the neighbour upstream, or NULL */
-    char *advertise;      /* HOST:PORT, or NULL: where data listens */
-    char *name;           /* NULL: the host's */
-    char *models;         /* folder, or NULL */
-    int64_t threads;      /* 0: placement_default_threads() */
-    int64_t memory_bytes; /* 0: memory_share of what is available */
-    int64_t memory_share; /* percent of what is available, where memory_bytes is not set */
-    bool model_files;     /* files of this machine are looked at */
-    bool ship;            /* weights that are not here are fetched */
-    char *cache;          /* a size, or "auto" */
+    char *data;               /* HOST:PORT to listen on for the neighbour upstream, or NULL */
+    char *advertise;          /* HOST:PORT, or NULL: where data listens */
+    char *name;               /* NULL: the host's */
+    char *models;             /* folder, or NULL */
+    int64_t threads;          /* 0: placement_default_threads() */
+    int64_t memory_bytes;     /* 0: memory_share of what is available */
+    int64_t memory_share;     /* percent of what is available, where memory_bytes is not set */
+    bool model_files;         /* files of this machine are looked at */
+    bool ship;                /* weights that are not here are fetched */
+    char *cache;              /* a size, or "auto" */
+    double scrub_gb_per_hour; /* 0: weights are not looked at again */
     int64_t nice;
     int policy_choice; /* enum worker_policy */
     char *hours;       /* as hours_read() takes them, or NULL */

@@ -4,6 +4,7 @@
 #include "base/version.h"
 #include "coordinator/coordinator_open.h"
 #include "proto/wire.h"
+#include "tests/support/exam_message.h"
 #include "tests/support/fake_stage.h"
 
 #include <setjmp.h>
@@ -27,6 +28,7 @@ struct fake_worker {
     int n_loads, n_unloads;
     bool is_slow;        /* steps wait until it is false */
     bool computes;       /* its beats say so: no step is taken for stuck */
+    uint64_t wrong_bits; /* of its self-test */
     const char *refusal; /* what it says instead of Ready */
 };
 
@@ -58,6 +60,7 @@ static void worker_hello(struct fake_worker *w)
     h.memory_bytes = (int64_t)4 << 30;
     h.data_endpoint = w->endpoint;
     h.incarnation = ++w->incarnation;
+    h.exam = exam_message(3, w->wrong_bits);
     worker_send(w, PACELINE__CONTROL__BODY_HELLO, &h);
 }
 
@@ -448,6 +451,25 @@ static void damaged_results_are_computed_again(void **state)
     request_free(r);
 }
 
+static void who_errs_is_not_planned_with(void **state)
+{
+    struct world *w = *state;
+    struct coordinator_status s;
+    struct coordinator_worker_status worker;
+    w->worker.wrong_bits = 1;
+    worker_hello(&w->worker);
+    RUN_UNTIL(w, coordinator_worker_status(w->coordinator, 0, &worker));
+    for (int i = 0; i < 50; i++)
+        assert_int_equal(world_turn(w, NULL), 0);
+    assert_int_equal(w->worker.n_loads, 0);
+    coordinator_worker_status(w->coordinator, 0, &worker);
+    assert_string_equal(worker.state, "expelled");
+    coordinator_status(w->coordinator, &s);
+    assert_non_null(strstr(s.waiting_for, "its arithmetic is wrong"));
+    w->worker.wrong_bits = 0; /* it was restarted, and passes */
+    world_serve(w);
+}
+
 static void barren_plans_come_to_an_end(void **state)
 {
     struct world *w = *state;
@@ -631,6 +653,7 @@ int main(void)
         TEST(a_plan_that_breaks_is_not_seen_in_the_answers),
         TEST(a_lost_step_is_computed_again),
         TEST(damaged_results_are_computed_again),
+        TEST(who_errs_is_not_planned_with),
         TEST(barren_plans_come_to_an_end),
         TEST(a_step_that_fails_again_fails_its_request_in_its_words),
         TEST(the_first_plan_that_fails_ends_the_program),

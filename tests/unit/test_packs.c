@@ -28,7 +28,7 @@ static void equal_content_is_one_pack(void **state)
     memset(a->region.base, 7, 1000);
     struct pack *unfilled = take(p, 1, 1000);
     assert_ptr_not_equal(unfilled, a); /* nobody knows what will become of a */
-    a->is_filled = true;
+    packs_fill(p, a, NULL, 0);
     struct pack *shared = take(p, 1, 1000), *other = take(p, 2, 500), *none = take(p, 0, 100);
     assert_ptr_equal(shared, a);
     assert_ptr_not_equal(other, a);
@@ -52,7 +52,7 @@ static void a_pack_may_be_nobody_elses(void **state)
 {
     (void)state;
     struct pack *a = take(NULL, 1, 100), *b = take(NULL, 1, 100);
-    a->is_filled = true;
+    packs_fill(NULL, a, NULL, 0);
     assert_ptr_not_equal(a, b);
     packs_give(NULL, a);
     packs_give(NULL, b);

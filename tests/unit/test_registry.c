@@ -4,6 +4,8 @@
 #include "base/clock.h"
 #include "base/version.h"
 
+#include "tests/support/exam_message.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -77,6 +79,7 @@ static Paceline__Hello hello_of(const char *name, uint64_t incarnation)
     h.memory_bytes = 1 << 30;
     h.data_endpoint = (char *)"tcp://127.0.0.1:4000";
     h.incarnation = incarnation;
+    h.exam = exam_message(3, 0);
     return h;
 }
 

@@ -199,7 +199,7 @@ static void bench_load(struct bench *b, uint64_t epoch, uint32_t end_layer)
     assert_int_equal(worker_runner_load(b->runner, message, &err), 0);
 }
 
-/* The next news but progress. */
+/* The next news but progress, and the self-test of the beginning. */
 static struct worker_news bench_news(struct bench *b)
 {
     struct worker_news news;
@@ -207,7 +207,7 @@ static struct worker_news bench_news(struct bench *b)
     do {
         while (!worker_runner_next_news(b->runner, &news))
             assert_int_equal(zmq_poll(&item, 1, 10000), 1);
-    } while (news.kind == WORKER_PROGRESS);
+    } while (news.kind == WORKER_PROGRESS || news.kind == WORKER_EXAMINED);
     return news;
 }
 

@@ -1,0 +1,1 @@
+paceline_test(test_examiner schedule)
