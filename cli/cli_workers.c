@@ -127,6 +127,18 @@ static void workers_write_state(const json_t *row, char to[32])
                  json_number_value(json_object_get(out, "seconds")));
 }
 
+/* To the coordinator: what it carries, and the time there and back. */
+static void workers_write_link(const json_t *row, char to[32])
+{
+    const json_t *rate = json_object_get(row, "link_bytes_per_second");
+    const json_t *round_trip = json_object_get(row, "round_trip_us");
+    int n = snprintf(to, 32, "-");
+    if (json_is_number(rate))
+        n = snprintf(to, 32, "%.4g MB/s", json_number_value(rate) / 1e6);
+    if (json_is_number(round_trip))
+        snprintf(to + n, 32 - (size_t)n, ", %.2f ms", json_number_value(round_trip) / 1e3);
+}
+
 static void workers_print(const json_t *rows)
 {
     size_t i;
@@ -135,14 +147,16 @@ static void workers_print(const json_t *rows)
         puts("no worker is enrolled: \"paceline invite\" makes a line for one");
         return;
     }
-    printf("%-24s %-13s %-9s %-21s %s\n", "NAME", "STATE", "LAYERS", "ENROLLED", "KEY");
+    printf("%-24s %-13s %-9s %-20s %-21s %s\n", "NAME", "STATE", "LAYERS", "LINK", "ENROLLED",
+           "KEY");
     json_array_foreach(rows, i, row)
     {
-        char layers[32], state[32];
+        char layers[32], state[32], link[32];
         workers_write_layers(row, layers);
         workers_write_state(row, state);
-        printf("%-24s %-13s %-9s %-21s %.8s\n", workers_word(row, "name"), state, layers,
-               workers_word(row, "enrolled"), workers_word(row, "key"));
+        workers_write_link(row, link);
+        printf("%-24s %-13s %-9s %-20s %-21s %.8s\n", workers_word(row, "name"), state, layers,
+               link, workers_word(row, "enrolled"), workers_word(row, "key"));
         const char *why = json_string_value(json_object_get(row, "expelled"));
         if (why)
             printf("    %s\n", why);

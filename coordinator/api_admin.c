@@ -114,6 +114,20 @@ static json_t *api_admin_machine_json(const struct coordinator_worker_status *w)
                      w->efficient_cores, "numa_nodes", w->numa_nodes, "measured", measured);
 }
 
+static json_t *api_admin_number(double value)
+{
+    return value > 0 ? json_real(value) : json_null();
+}
+
+/* What was measured of the way to the next stage. */
+static json_t *api_admin_hop_json(const struct coordinator_worker_status *w)
+{
+    return w->hop_rate > 0 || w->hop_us >= 0
+               ? json_pack("{s:o, s:o}", "bytes_per_second", api_admin_number(w->hop_rate),
+                           "least_us", w->hop_us >= 0 ? json_integer(w->hop_us) : json_null())
+               : json_null();
+}
+
 static json_t *api_admin_worker_json(const struct coordinator_worker_status *w)
 {
     json_t *worker = json_pack("{s:o, s:o, s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:I, s:I}",
@@ -162,6 +176,8 @@ static json_t *api_admin_worker_json(const struct coordinator_worker_status *w)
     rc |= json_object_set_new(worker, "expelled",
                               w->expelled[0] ? api_admin_words(w->expelled, sizeof w->expelled)
                                              : json_null());
+    rc |= json_object_set_new(worker, "link_bytes_per_second", api_admin_number(w->link_rate));
+    rc |= json_object_set_new(worker, "next_hop", api_admin_hop_json(w));
     rc |= json_object_set_new(worker, "standby_reason",
                               w->standby_reason[0]
                                   ? api_admin_words(w->standby_reason, sizeof w->standby_reason)

@@ -268,6 +268,12 @@ static bool api_metrics_temperature(const struct coordinator_worker_status *w, d
     return w->has_temperature;
 }
 
+static bool api_metrics_link(const struct coordinator_worker_status *w, double *ret_value)
+{
+    *ret_value = w->link_rate;
+    return w->link_rate > 0;
+}
+
 static bool api_metrics_round_trip(const struct coordinator_worker_status *w, double *ret_value)
 {
     *ret_value = (double)w->round_trip_us / 1e6;
@@ -307,6 +313,8 @@ static const struct api_metrics_figure api_metrics_figures[] = {
      "The hottest sensor of its processors, where they tell.", api_metrics_temperature},
     {"paceline_worker_round_trip_seconds", "gauge", "The shortest of its last heartbeats.",
      api_metrics_round_trip},
+    {"paceline_worker_link_bytes_per_second", "gauge", "To the coordinator, probed at joining.",
+     api_metrics_link},
 };
 
 static void api_metrics_write_figure(struct metrics_text *t, const struct api_metrics_workers *all,

@@ -1,6 +1,7 @@
 #include "coordinator/coordinator_open.h"
 
 #include "coordinator/announcer.h"
+#include "coordinator/links.h"
 #include "coordinator/metrics.h"
 
 #include "base/clock.h"
@@ -407,8 +408,11 @@ int coordinator_run(struct coordinator *c, struct err *err)
         c->last_time_kept_ms = now;
         registry_keep_time(&c->registry);
         announcer_run(&c->announcer);
-        if (c->deployment.state == DEPLOYMENT_SERVING)
+        if (c->deployment.state == DEPLOYMENT_SERVING) {
             coordinator_tell_timeline(c);
+            links_watch_hops(&c->registry, c->timeline,
+                             (size_t)c->deployment.model.hidden_size * sizeof(float));
+        }
     }
     coordinator_expire(c, now);
     enum deployment_event event;
@@ -717,6 +721,9 @@ bool coordinator_worker_status(const struct coordinator *c, int index,
         .layer_us = 1e6 * w->speed.seconds[0][0],
         .layer_many_us = 1e6 * w->speed.seconds[0][3],
         .round_trip_us = -1,
+        .link_rate = links_probed(w),
+        .hop_rate = w->stage >= 0 ? w->hop.bytes_per_second : 0,
+        .hop_us = w->stage >= 0 && w->hop.epoch ? w->hop.least_us : -1,
     };
     clock_offset_round_trip(&w->clock, &ret_status->round_trip_us);
     if (w->n_losses && w->kept_out_until_ms > clock_now_ms())

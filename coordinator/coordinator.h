@@ -70,7 +70,11 @@ struct coordinator_worker_status {
     double read_one, read_all;              /* bytes a second; 0: not measured */
     double layer_us, layer_many_us;         /* of one layer, for a row and for 64 */
     int64_t round_trip_us;                  /* -1: not known */
-    char standby_reason[256];               /* or "" */
+    double
+        link_rate; /* to the coordinator, probed, bytes a second; 0: not known, or the same host */
+    double hop_rate;          /* to the next stage, as steps showed it; 0: not known */
+    int64_t hop_us;           /* the least of a small message to the next stage; -1: not known */
+    char standby_reason[256]; /* or "" */
 };
 struct coordinator_status {
     bool ready;

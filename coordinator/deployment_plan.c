@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "coordinator/links.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -50,21 +51,21 @@ bool deployment_await_measures(const struct deployment *d, struct registry *r)
     for (struct worker_entry *w = r->workers; d->wants_measures && w; w = w->next) {
         if (w->measure == MEASURE_UNASKED && w->stage < 0)
             deployment_ask_measure(d, r, w);
-        waits = waits ||
-                (w->measure == MEASURE_ASKED && clock_now_ms() - w->measure_asked_ms < MEASURE_MS);
+        bool is_awaited = w->measure == MEASURE_ASKED || links_are_awaited(w);
+        waits = waits || (is_awaited && clock_now_ms() - w->measure_asked_ms < MEASURE_MS);
     }
     return waits;
 }
 
-/* Beyond this machine a link's rate is not known: that of most offices. */
+/* Where it could not be measured: the rate of most offices. */
 static void deployment_describe_link(const struct worker_entry *w, struct plan_speed *s)
 {
     int64_t round_trip_us = 0;
-    bool is_near =
-        strncmp(w->address, "tcp://127.", 10) == 0 || strncmp(w->address, "tcp://[::1]", 11) == 0;
+    bool is_near = links_are_near(w);
+    double rate = links_rate(w);
     clock_offset_round_trip(&w->clock, &round_trip_us);
     s->link_s = PLAN_HANDLING_S + (is_near ? 0 : (double)round_trip_us / 2e6);
-    s->link_bytes_per_s = is_near ? 0 : OFFICE_LINK;
+    s->link_bytes_per_s = is_near ? 0 : rate > 0 ? rate : OFFICE_LINK;
 }
 
 /* Speeds that nobody has measured: by the number of threads, and hops cost nothing. */

@@ -14,7 +14,9 @@
 #define EQUAL            1e-7 /* a share that is no difference */
 #define LAST_VALUES      40
 #define LEAST_SHARE      1e-9
-#define ALIKE            1.10 /* speeds within this are taken for equal */
+#define ALIKE            1.10 /* speeds within this are taken for equal, */
+#define LINK_ALIKE       1.25 /* and rates of links, */
+#define LINK_ALIKE_S     1e-4 /* and the times of small messages */
 
 const char *const planner_objectives[] = {"balanced", "latency", "throughput", NULL};
 
@@ -307,6 +309,15 @@ static bool planner_is_alike(const double a[2], const double b[2])
     return true;
 }
 
+/* What is far away is no machine like one that is near, however fast both compute. */
+static bool planner_links_are_alike(const struct plan_speed *a, const struct plan_speed *b)
+{
+    double x = a->link_bytes_per_s, y = b->link_bytes_per_s;
+    return fabs(a->link_s - b->link_s) <=
+               fmax(LINK_ALIKE_S, (ALIKE - 1) * fmin(a->link_s, b->link_s)) &&
+           (x > 0) == (y > 0) && x <= y * LINK_ALIKE && y <= x * LINK_ALIKE;
+}
+
 static void planner_add_speed(struct plan_speed *sum, const struct plan_speed *s, double share)
 {
     for (int kind = 0; kind <= PLAN_HEAD; kind++)
@@ -328,7 +339,8 @@ void planner_level(const struct plan_model *m, struct planner_worker *workers, i
         for (int j = i; j < n_workers && j < PLANNER_MAX_STAGES && !done[i]; j++) {
             planner_pace_of(m, &workers[j], other);
             if (!done[j] && workers[j].threads == workers[i].threads &&
-                planner_is_alike(first, other))
+                planner_is_alike(first, other) &&
+                planner_links_are_alike(&workers[i].speed, &workers[j].speed))
                 members[n++] = j;
         }
         struct plan_speed mean = {.attend_s = 0};

@@ -73,7 +73,7 @@ struct planner_forecast planner_forecast(const struct plan_model *m,
                                          const struct planner_goal *goal,
                                          const struct planner_stage *stages, int n_stages);
 /* Makes workers whose speeds differ by a tenth or less, what a busy machine's measuring is good
- * for, equal: each of such a group gets the group's mean. */
+ * for, and whose links are alike, equal: each of such a group gets the group's mean. */
 void planner_level(const struct plan_model *m, struct planner_worker *workers, int n_workers);
 /* Why a worker has no stage, in words. */
 void planner_explain_standby(const struct plan_model *m, const struct planner_worker *workers,

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "coordinator/examiner.h"
+#include "coordinator/links.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -357,6 +358,7 @@ static void registry_on_hello(struct registry *r, const struct wire_identity *fr
     registry_keep_out(r, w);
     registry_welcome(r, w);
     examiner_take_hello(r, w, h->exam);
+    links_keep(r);
 }
 
 /* It stays without; the plan that serves has noticed nothing. */
@@ -661,6 +663,9 @@ static void registry_on_message(struct registry *r, const struct wire_identity *
     case PACELINE__CONTROL__BODY_MEASURED:
         registry_on_measured(r, w, c->measured);
         break;
+    case PACELINE__CONTROL__BODY_PROBE:
+        links_on_probe(r, w, c->probe);
+        break;
     case PACELINE__CONTROL__BODY_FAILED:
         registry_on_failed(r, w, c->failed);
         break;
@@ -750,4 +755,5 @@ void registry_keep_time(struct registry *r)
         registry_send(r, w, PACELINE__CONTROL__BODY_HEARTBEAT, &beat);
         examiner_ask(r, w, now);
     }
+    links_keep(r);
 }

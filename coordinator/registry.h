@@ -5,6 +5,8 @@
 
 #include "base/err.h"
 #include "coordinator/clock_offset.h"
+#include "coordinator/hop_times.h"
+#include "coordinator/link_probe.h"
 #include "coordinator/losses.h"
 #include "coordinator/plan_cost.h"
 #include "coordinator/trust.h"
@@ -89,6 +91,9 @@ struct worker_entry {
     unsigned char *have;        /* digests of those that it can give, ascending, 32 bytes each */
     size_t n_have;
     struct clock_offset clock; /* its monotonic clock against ours */
+    struct link_probe link;    /* to the coordinator */
+    struct hop_times hop;      /* to the next stage, of the plan in service */
+    double link_seen;          /* the best that its hops have shown, bytes a second; 0: nothing */
     struct worker_entry *next;
 };
 

@@ -420,6 +420,9 @@ static int worker_on_message(struct worker *w, Paceline__Control **c, struct err
     case PACELINE__CONTROL__BODY_EXPELLED:
         log_error("the coordinator has expelled this worker: %s", (*c)->expelled->reason);
         return 0;
+    case PACELINE__CONTROL__BODY_PROBE:
+        worker_send(w, PACELINE__CONTROL__BODY_PROBE, (*c)->probe);
+        return 0;
     case PACELINE__CONTROL__BODY_UNLOAD:
         if ((*c)->unload->epoch > w->newest_epoch)
             w->newest_epoch = w->told_epoch = (*c)->unload->epoch;

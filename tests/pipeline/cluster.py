@@ -192,17 +192,18 @@ class Process:
 class Cluster:
     """A coordinator and `workers` workers of `threads` threads. `isa` is one name for all, or a
     list with one for each worker; `emulated` has for each worker None, or the CPU on which qemu runs
-    its ARM64 program. What does not start in time fails with the logs."""
+    its ARM64 program. `network`: a hosts.Network with a host for each worker, by plain links. What does
+    not start in time fails with the logs."""
 
     count = 0
 
     def __init__(self, home, model, workers=1, threads=1, isa=None, options=(), worker_options=(),
-                 wait=True, cuts=None, joined=None, emulated=None, env=None):
+                 wait=True, cuts=None, joined=None, emulated=None, env=None, network=None):
         Cluster.count += 1
         self.home = pathlib.Path(home)
         self.folder = self.home / f"cluster-{Cluster.count}"
         self.folder.mkdir(parents=True)
-        self.threads, self.isa, self.emulated = threads, isa, emulated
+        self.threads, self.isa, self.emulated, self.network = threads, isa, emulated, network
         self.worker_options = list(worker_options)
         self.env = env or {}
         self.workers = []
@@ -211,6 +212,9 @@ class Cluster:
         ready = self.folder / "ready.json"
         if cuts:
             options = [*options, "--cuts", cuts]
+        if network:
+            options = ["--cluster", f"{network.address}:0", "--insecure", *options]
+            self.worker_options.append("--insecure")
         wanted = joined or workers
         self.coordinator = Process(
             "paceline-coordinator",
@@ -244,12 +248,15 @@ class Cluster:
             isa = self.isa if isinstance(self.isa, (str, type(None))) else self.isa[number]
         cpu = self.emulated[number] if self.emulated else None
         program = ARM64 / "bin" / "paceline-worker" if cpu else "paceline-worker"
+        runner = ["qemu-aarch64", "-L", ARM64 / "sysroot", "-cpu", cpu] if cpu else []
+        if self.network:
+            runner = self.network.runner(number, pinned=True)
         worker = Process(
             program,
             ["--config", "/dev/null", "--coordinator", self.cluster, "--threads", self.threads,
              "--memory", "1GiB", "--name", f"w{number + 1}", *self.worker_options, *options],
             self.folder / f"worker-{number + 1}.log", environment(self.home, isa, **self.env),
-            runner=["qemu-aarch64", "-L", ARM64 / "sysroot", "-cpu", cpu] if cpu else ())
+            runner=runner)
         self.workers.append(worker)
         wait_until(lambda: f"w{number + 1} joined" in self.coordinator.text() or
                    not worker.is_alive() or not self.coordinator.is_alive(), START_LIMIT_S,

@@ -30,7 +30,8 @@ def ip(*words):
 
 
 class Network:
-    """mbit: what each host's link carries in each direction, 10^6 bits a second; None: no limit."""
+    """mbit: what each host's link carries in each direction, 10^6 bits a second; a list has one for
+    each; None: no limit."""
 
     def __init__(self, hosts=1, mbit=None):
         self.name, self.n_hosts = f"pl{os.getpid()}", hosts
@@ -42,8 +43,9 @@ class Network:
             ip("link", "set", self.name, "up")
             for i in range(hosts):
                 self.add(i)
-            if mbit:
-                self.limit(mbit)
+            for i in range(hosts):
+                if mbit:
+                    self.limit(i, mbit[i] if isinstance(mbit, list) else mbit)
         except BaseException:
             self.close()
             raise
@@ -57,15 +59,13 @@ class Network:
                       ("link", "set", "eth0", "up"), ("link", "set", "lo", "up")):
             ip("-n", space, *words)
 
-    def limit(self, mbit):
-        """A bucket of 5 ms, which is what a timer of a kernel without high resolution needs, and a
-        queue of 50 ms, as a switch has it."""
-        shape = ["root", "tbf", "rate", f"{mbit}mbit", "burst", str(max(int(mbit * 625), 16384)),
+    def limit(self, host, mbit):
+        """A small bucket, since a real link has none, and a queue of 50 ms, as a switch has it."""
+        shape = ["root", "tbf", "rate", f"{mbit}mbit", "burst", str(max(int(mbit * 125), 16384)),
                  "latency", "50ms"]
-        for host in range(self.n_hosts):
-            subprocess.run(["tc", "qdisc", "replace", "dev", self.link(host), *shape], check=True)
-            subprocess.run(["tc", "-n", self.space(host), "qdisc", "replace", "dev", "eth0", *shape],
-                           check=True)
+        subprocess.run(["tc", "qdisc", "replace", "dev", self.link(host), *shape], check=True)
+        subprocess.run(["tc", "-n", self.space(host), "qdisc", "replace", "dev", "eth0", *shape],
+                       check=True)
 
     def space(self, host):
         return f"{self.name}h{host + 1}"
@@ -77,9 +77,12 @@ class Network:
     def address_of(self, host):
         return f"{self.net}.{host + 2}"
 
-    def runner(self, host):
-        """What a command begins with that shall run there."""
-        return ["ip", "netns", "exec", self.space(host)]
+    def runner(self, host, pinned=False):
+        """What a command begins with that shall run there; on a core of its own, as far as there are
+        such, where it is to be pinned: claims of cores do not reach across namespaces."""
+        cores = sorted(os.sched_getaffinity(0))
+        pin = ["taskset", "-c", str(cores[host % len(cores)])] if pinned else []
+        return ["ip", "netns", "exec", self.space(host), *pin]
 
     def close(self):
         for host in range(self.n_hosts):

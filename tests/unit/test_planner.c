@@ -241,6 +241,15 @@ static void speeds_that_are_nearly_equal_become_equal(void **state)
     planner_level(&c.model, w, 3);
     assert_memory_equal(&w[0].speed, &w[1].speed, sizeof w[0].speed);
     assert_memory_equal(&w[2].speed, &slow.speed, sizeof slow.speed);
+    /* A link is no average of two. */
+    for (int i = 0; i < 3; i++) {
+        w[i] = slow;
+        w[i].speed.link_bytes_per_s = i ? 100e6 + i * 10e6 : 10e6;
+    }
+    planner_level(&c.model, w, 3);
+    assert_true(w[0].speed.link_bytes_per_s == 10e6);
+    assert_true(fabs(w[1].speed.link_bytes_per_s - 115e6) < 1);
+    assert_memory_equal(&w[1].speed, &w[2].speed, sizeof w[1].speed);
 }
 
 static void a_worker_that_slows_things_down_stands_by(void **state)
