@@ -35,8 +35,8 @@ static void api_probe_stream_rows(struct api_call *c)
         return;
     buf_reset(&c->out);
     c->out_taken = 0;
-    struct buf rows = r->logits;
-    r->logits = c->out;
+    struct buf rows = r->rows;
+    r->rows = c->out;
     c->out = rows;
     if (buf_failed(&c->out))
         c->is_broken = true;
@@ -57,7 +57,7 @@ static void api_probe_news(struct api_call *c)
         api_call_fail(c, failure);
     } else if (r->kind == REQUEST_SCORE && is_done) {
         api_probe_answer_scores(c);
-    } else if (r->kind == REQUEST_LOGITS && (r->n_logit_rows || is_done)) {
+    } else if (r->kind == REQUEST_LOGITS && (r->n_rows || is_done)) {
         /* Not before the first row, so that a failure until then has a status of its own. */
         c->status = 200;
         c->is_stream = true;

@@ -309,12 +309,11 @@ static void coordinator_take_result(void *context, const struct pipeline_result 
         request_accept_score(r, choice, &result->row);
         break;
     case BATCH_LOGITS:
-        buf_append(&r->logits, result->logits,
-                   (size_t)c->deployment.model.vocabulary_size * sizeof(float));
-        r->n_logit_rows++;
+    case BATCH_EMBED:
+        request_accept_row(r, result->values, result->n_values);
         break;
     }
-    if (buf_failed(&choice->text) || buf_failed(&r->logits)) {
+    if (buf_failed(&choice->text) || buf_failed(&r->rows)) {
         err_set(&why, ERR_MEMORY, "no memory for the answer");
         coordinator_fail(c, r, &why);
         return;
@@ -421,6 +420,7 @@ int coordinator_run(struct coordinator *c, struct err *err)
         return rc;
     coordinator_on_event(c, event);
     pipeline_receive(&c->pipeline, (uint32_t)c->deployment.model.vocabulary_size,
+                     (uint32_t)c->deployment.model.hidden_size,
                      coordinator_take_result, coordinator_step_done, c);
     if (c->deployment.state != DEPLOYMENT_SERVING)
         return 0;

@@ -133,12 +133,12 @@ static bool pipeline_row_is_sound(const Paceline__OutputResult *row, uint32_t vo
     return row->token < vocabulary;
 }
 
-/* Exactly the outputs that the step asked for, in their order, with a row of logits for each that
- * wants one. */
+/* Exactly the outputs that the step asked for, in their order, with a row for each that wants one.
+ */
 static bool pipeline_is_answer(const struct pipeline_step *s, const Paceline__StepResult *result,
-                               size_t frame_bytes, uint32_t vocabulary)
+                               size_t frame_bytes, uint32_t vocabulary, uint32_t hidden)
 {
-    size_t at = 0, n_logit_rows = 0;
+    size_t at = 0, n_values = 0;
     for (int i = 0; i < s->n_items; i++) {
         const struct pipeline_item *item = &s->items[i];
         for (int k = 0; k < item->n_outputs; k++, at++) {
@@ -149,23 +149,23 @@ static bool pipeline_is_answer(const struct pipeline_step *s, const Paceline__St
                 !pipeline_row_is_sound(row, vocabulary))
                 return false;
         }
-        if (item->kind == BATCH_LOGITS)
-            n_logit_rows += (size_t)item->n_outputs;
+        n_values += (size_t)item->n_outputs * batch_row_values(item->kind, vocabulary, hidden);
     }
-    return at == result->n_results && frame_bytes == n_logit_rows * vocabulary * sizeof(float);
+    return at == result->n_results && frame_bytes == n_values * sizeof(float);
 }
 
 static void pipeline_deliver(const struct pipeline_step *s, const Paceline__StepResult *result,
-                             const char *logits, uint32_t vocabulary,
+                             const char *frame, uint32_t vocabulary, uint32_t hidden,
                              void (*take)(void *, const struct pipeline_result *), void *context)
 {
-    size_t at = 0, logit_row = 0;
+    size_t at = 0;
     for (int i = 0; i < s->n_items; i++) {
         for (int k = 0; k < s->items[i].n_outputs; k++) {
             struct pipeline_result out = {0};
             step_result_row(result->results[at++], &out.row);
-            if (out.row.kind == BATCH_LOGITS)
-                out.logits = logits + logit_row++ * vocabulary * sizeof(float);
+            out.values = frame;
+            out.n_values = batch_row_values(out.row.kind, vocabulary, hidden);
+            frame += out.n_values * sizeof(float);
             out.choice = s->items[i].choice; /* read anew: take() may have cancelled it */
             if (!out.choice)
                 continue;
@@ -232,7 +232,7 @@ static void pipeline_record(struct pipeline *p, const struct pipeline_step *s,
 }
 
 static void pipeline_on_result(struct pipeline *p, const Paceline__StepResult *result,
-                               zmq_msg_t *frame, uint32_t vocabulary,
+                               zmq_msg_t *frame, uint32_t vocabulary, uint32_t hidden,
                                void (*take)(void *, const struct pipeline_result *),
                                void (*done)(void *, struct choice *), void *context)
 {
@@ -247,7 +247,7 @@ static void pipeline_on_result(struct pipeline *p, const Paceline__StepResult *r
         p->is_broken = true;
         return;
     }
-    if (!pipeline_is_answer(s, result, zmq_msg_size(frame), vocabulary)) {
+    if (!pipeline_is_answer(s, result, zmq_msg_size(frame), vocabulary, hidden)) {
         log_warning("results of step %" PRIu64 " are not what was asked for", result->step);
         p->is_broken = true;
         return;
@@ -256,7 +256,7 @@ static void pipeline_on_result(struct pipeline *p, const Paceline__StepResult *r
     if (answered_us - s->sent_us > p->longest_us)
         p->longest_us = answered_us - s->sent_us;
     pipeline_learn_cost(p, s, result);
-    pipeline_deliver(s, result, zmq_msg_data(frame), vocabulary, take, context);
+    pipeline_deliver(s, result, zmq_msg_data(frame), vocabulary, hidden, take, context);
     pipeline_log_times(s, result);
     pipeline_record(p, s, result, answered_us);
     for (int i = 0; i < s->n_items; i++) {
@@ -289,7 +289,7 @@ static void pipeline_lose_results(struct pipeline *p, const struct err *why)
                 why->text);
 }
 
-void pipeline_receive(struct pipeline *p, uint32_t vocabulary,
+void pipeline_receive(struct pipeline *p, uint32_t vocabulary, uint32_t hidden,
                       void (*take)(void *context, const struct pipeline_result *result),
                       void (*done)(void *context, struct choice *choice), void *context)
 {
@@ -313,7 +313,7 @@ void pipeline_receive(struct pipeline *p, uint32_t vocabulary,
         Paceline__StepResult *result = NULL;
         rc = step_result_unpack(&result, zmq_msg_data(&envelope), zmq_msg_size(&envelope), &err);
         if (rc == 0) {
-            pipeline_on_result(p, result, &frame, vocabulary, take, done, context);
+            pipeline_on_result(p, result, &frame, vocabulary, hidden, take, done, context);
             paceline__step_result__free_unpacked(result, NULL);
         } else {
             log_warning("results: %s", err.text);

@@ -57,7 +57,9 @@ struct pipeline {
 struct pipeline_result {
     struct choice *choice;
     struct batch_result row;
-    const void *logits; /* BATCH_LOGITS: [vocabulary] float32, of any alignment; for the call */
+    /* BATCH_LOGITS: [vocabulary], BATCH_EMBED: [hidden] float32, of any alignment; for the call */
+    const void *values;
+    size_t n_values;
 };
 
 /* own: the coordinator's keys, borrowed; NULL: plain. */
@@ -77,7 +79,7 @@ int pipeline_send(struct pipeline *p, struct batch *b, struct pipeline_item *ite
 /* Takes at most 64 messages, never waits; `take` gets every wanted row, in order, and `done` each
  * choice whose share of a step has come through. A step whose results are not exactly what was
  * asked for brings nothing and breaks the pipeline. */
-void pipeline_receive(struct pipeline *p, uint32_t vocabulary,
+void pipeline_receive(struct pipeline *p, uint32_t vocabulary, uint32_t hidden,
                       void (*take)(void *context, const struct pipeline_result *result),
                       void (*done)(void *context, struct choice *choice), void *context);
 /* What broke the plan may be in this step, or, if it is 0, in any that is under way: tells the

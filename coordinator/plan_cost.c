@@ -96,13 +96,14 @@ static void plan_model_add_working(struct plan_model *m, const struct model_conf
                        (int64_t)l->max_sequences * (table + 1) * 4 + SMALL_BYTES +
                        (int64_t)for_two - 2 * m->thread_bytes;
     int64_t logit_rows = l->max_outputs < BATCH_LOGIT_ROWS ? l->max_outputs : BATCH_LOGIT_ROWS;
+    int64_t row_values = vocabulary > c->hidden_size ? vocabulary : c->hidden_size;
     int64_t tile_rows = l->max_outputs < HEAD_ROWS ? l->max_outputs : HEAD_ROWS;
     int64_t counted = l->max_context < vocabulary ? l->max_context : vocabulary;
     int64_t slots = 16;
     while (slots < counted + counted / 2 + 1)
         slots *= 2;
     m->head_working_bytes =
-        tile_rows * (c->hidden_size + vocabulary) * f + logit_rows * vocabulary * f +
+        tile_rows * (c->hidden_size + vocabulary) * f + logit_rows * row_values * f +
         (int64_t)l->max_outputs * (int64_t)sizeof(struct batch_result) + vocabulary * 37 +
         (int64_t)l->max_sequences * (12 * counted + 4 * slots);
 }

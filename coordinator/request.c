@@ -180,6 +180,32 @@ void request_accept_score(struct request *r, struct choice *c, const struct batc
     request_keep_record(r, c, result);
 }
 
+static void request_add_row(struct request *r, const char *values, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float sum, value;
+        memcpy(&sum, r->rows.data + i * sizeof sum, sizeof sum);
+        memcpy(&value, values + i * sizeof value, sizeof value);
+        sum += value;
+        memcpy(r->rows.data + i * sizeof sum, &sum, sizeof sum);
+    }
+}
+
+void request_accept_row(struct request *r, const void *values, size_t n)
+{
+    if (r->kind == REQUEST_EMBED && r->n_rows)
+        request_add_row(r, values, n);
+    else
+        buf_append(&r->rows, values, n * sizeof(float));
+    r->n_rows++;
+}
+
+bool request_wants_every_row(const struct request *r)
+{
+    return r->kind == REQUEST_SCORE || r->kind == REQUEST_LOGITS ||
+           (r->kind == REQUEST_EMBED && r->pooling == POOLING_MEAN);
+}
+
 void request_fail(struct request *r, const struct err *why)
 {
     r->failure = *why;
@@ -210,6 +236,6 @@ void request_free(struct request *r)
     free((void *)r->sampling.bias);
     free(r->prompt);
     free(r->scores);
-    buf_clear(&r->logits);
+    buf_clear(&r->rows);
     free(r);
 }

@@ -21,7 +21,13 @@
 enum request_kind {
     REQUEST_GENERATE, /* tokens */
     REQUEST_SCORE,    /* log-probability of each prompt token after the first */
-    REQUEST_LOGITS    /* raw logits of every prompt position */
+    REQUEST_LOGITS,   /* raw logits of every prompt position */
+    REQUEST_EMBED     /* the hidden state after the final norm */
+};
+
+enum request_pooling {
+    POOLING_LAST, /* of the last position */
+    POOLING_MEAN  /* over all positions */
 };
 
 enum finish_reason { FINISH_NONE, FINISH_STOP, FINISH_LENGTH, FINISH_ERROR, FINISH_CANCELLED };
@@ -95,6 +101,7 @@ struct request {
     char id[40];          /* "chatcmpl-…", made by the API */
     char request_id[129]; /* the call's X-Request-Id, for the log */
     enum request_kind kind;
+    enum request_pooling pooling; /* REQUEST_EMBED */
     int64_t created_unix_s;
 
     /* filled by the API */
@@ -121,12 +128,12 @@ struct request {
     struct request *next_changed;
 
     /* REQUEST_SCORE: [n_prompt - 1], the likeliest ones in the records; REQUEST_LOGITS: rows not
-     * yet taken, raw float32 */
+     * yet taken, raw float32; REQUEST_EMBED: one row, the last one's or the sum */
     float *scores;
     int n_scored;
-    struct buf logits;
-    int n_logit_rows; /* that have come so far */
-    int n_replayed;   /* rows that came before a new plan: computed again, not asked again */
+    struct buf rows;
+    int n_rows;     /* that have come so far */
+    int n_replayed; /* rows that came before a new plan: computed again, not asked again */
 
     /* for timings; microseconds of clock_now_us() */
     int64_t arrived_us, scheduled_us, first_token_us, finished_us;
@@ -147,6 +154,11 @@ void request_accept_token(struct request *r, struct choice *c, const struct batc
                           const struct tokenizer *t);
 /* The next token of the prompt was scored. */
 void request_accept_score(struct request *r, struct choice *c, const struct batch_result *result);
+/* A row of logits or a hidden state came: [n] float32, of any alignment. No memory: rows is marked
+ * as failed. */
+void request_accept_row(struct request *r, const void *values, size_t n);
+/* Every row of the prompt brings something, so none may be left out. */
+bool request_wants_every_row(const struct request *r);
 void request_fail(struct request *r, const struct err *why);
 void request_free(struct request *r); /* NULL is fine; must not be submitted any more */
 

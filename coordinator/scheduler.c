@@ -84,7 +84,7 @@ void scheduler_add(struct scheduler *s, struct request *r)
 /* Its client does not take the rows that it has. */
 static bool choice_is_stalled(const struct choice *c)
 {
-    return c->request->kind == REQUEST_LOGITS && c->request->logits.length > LOGITS_UNTAKEN;
+    return c->request->kind == REQUEST_LOGITS && c->request->rows.length > LOGITS_UNTAKEN;
 }
 
 /* Others may find what it computes, also after it. */
@@ -104,8 +104,8 @@ static void choice_forget_blocks(struct scheduler *s, struct choice *c)
     c->in_flight = 0;
     if (c->index == 0 && !c->request->first_token_us)
         c->request->n_cached = 0;
-    if (c->request->kind != REQUEST_GENERATE) /* rows that were delivered are not asked again */
-        c->request->n_replayed = c->request->n_scored + c->request->n_logit_rows;
+    if (request_wants_every_row(c->request)) /* those that were delivered are not asked again */
+        c->request->n_replayed = c->request->n_scored + c->request->n_rows;
 }
 
 static void scheduler_leave_slot(struct scheduler *s, struct pipeline *p, struct choice *c)
@@ -204,11 +204,10 @@ static void choice_prefix(const struct scheduler *s, const struct choice *c, int
         prefix_name_next(ret_name, c->tokens + (size_t)i * KV_BLOCK_TOKENS, ret_name);
 }
 
-/* Requests for scores and logits compute every row themselves, though others may take over what
- * they have computed. */
+/* Who wants something of every row computes it, though others may take that over. */
 static bool choice_can_adopt(const struct choice *c)
 {
-    return c->request->kind == REQUEST_GENERATE;
+    return !request_wants_every_row(c->request);
 }
 
 /* The name of the block that it computes now, or NULL: the block must be full of known tokens, and
@@ -519,12 +518,13 @@ static int scheduler_prefill_rows(const struct scheduler *s, const struct choice
     const struct step_builder *b = &s->step;
     int left = c->n_tokens - c->n_computed, room = s->spec.max_outputs - (int)b->batch.n_outputs;
     int count = scheduler_allow(s, c, left < budget ? left : budget);
-    if (r->kind == REQUEST_GENERATE) /* its last row needs an output, the others none */
+    bool is_row = r->kind == REQUEST_LOGITS || r->kind == REQUEST_EMBED;
+    if (is_row && room > BATCH_LOGIT_ROWS - b->n_row_outputs)
+        room = BATCH_LOGIT_ROWS - b->n_row_outputs;
+    if (!request_wants_every_row(r)) /* its last row needs an output, the others none */
         return count == left && room == 0 ? count - 1 : count;
     if (choice_is_stalled(c))
         return 0;
-    if (r->kind == REQUEST_LOGITS && room > BATCH_LOGIT_ROWS - b->n_logit_rows)
-        room = BATCH_LOGIT_ROWS - b->n_logit_rows;
     int silent = r->n_replayed > c->n_computed ? r->n_replayed - c->n_computed : 0;
     return count < silent + room ? count : silent + room;
 }

@@ -46,7 +46,7 @@ int step_builder_begin(struct step_builder *b, struct err *err)
         return err_set(err, ERR_MEMORY, "no memory for a step");
     b->batch = (struct batch){
         .deployment = 1, .tokens = b->tokens, .sequences = b->sequences, .outputs = b->outputs};
-    b->n_decode_rows = b->n_logit_rows = 0;
+    b->n_decode_rows = b->n_row_outputs = 0;
     b->n_counts = 0;
     b->message_bytes = MESSAGE_HEAD;
     return 0;
@@ -96,9 +96,16 @@ static int step_builder_fill_counts(struct step_builder *b, struct choice *c,
 
 static enum batch_output_kind step_builder_output_kind(const struct request *r)
 {
-    return r->kind == REQUEST_LOGITS  ? BATCH_LOGITS
-           : r->kind == REQUEST_SCORE ? BATCH_SCORE
-                                      : BATCH_SAMPLE;
+    switch (r->kind) {
+    case REQUEST_LOGITS:
+        return BATCH_LOGITS;
+    case REQUEST_SCORE:
+        return BATCH_SCORE;
+    case REQUEST_EMBED:
+        return BATCH_EMBED;
+    default:
+        return BATCH_SAMPLE;
+    }
 }
 
 static int step_builder_add_outputs(struct step_builder *b, struct choice *c, uint32_t first_row,
@@ -108,7 +115,7 @@ static int step_builder_add_outputs(struct step_builder *b, struct choice *c, ui
     for (int i = 0; i < count; i++) {
         int position = first_position + i;
         bool last = position + 1 == c->n_tokens;
-        if (r->kind == REQUEST_GENERATE ? !last : position < r->n_replayed)
+        if (request_wants_every_row(r) ? position < r->n_replayed : !last)
             continue;
         if (r->kind == REQUEST_SCORE && last)
             continue;
@@ -119,8 +126,8 @@ static int step_builder_add_outputs(struct step_builder *b, struct choice *c, ui
                                    .position = (uint64_t)position + 1};
         b->first_count[b->batch.n_outputs] = b->n_counts;
         b->batch.n_outputs++;
-        if (o->kind == BATCH_LOGITS) {
-            b->n_logit_rows++;
+        if (o->kind == BATCH_LOGITS || o->kind == BATCH_EMBED) {
+            b->n_row_outputs++;
         } else if (o->kind == BATCH_SCORE) {
             o->target = c->tokens[position + 1];
             o->sampling.top_logprobs = r->sampling.top_logprobs;
@@ -145,7 +152,7 @@ static size_t step_builder_bytes(const struct step_builder *b, const struct choi
     size_t blocks = (size_t)((c->n_blocks > end ? c->n_blocks : end) - c->n_blocks_told);
     size_t bytes = 48 + 5 * (size_t)count + 5 * blocks;
     bool is_sampled = c->request->kind == REQUEST_GENERATE;
-    bytes += (is_sampled ? 1 : (size_t)count) * 64;
+    bytes += (request_wants_every_row(c->request) ? (size_t)count : 1) * 64;
     if (!is_sampled || c->n_computed + count < c->n_tokens)
         return bytes;
     /* Tokens take 3 bytes: no vocabulary has 2^21. */

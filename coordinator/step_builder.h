@@ -11,7 +11,7 @@ struct step_builder {
     struct batch batch;          /* what has been put in so far */
     struct pipeline_item *items; /* [batch.n_sequences]; whoever sends the step takes it */
     int n_decode_rows;           /* among the rows */
-    int n_logit_rows;            /* among the outputs */
+    int n_row_outputs;           /* among the outputs: those that bring a row back */
     size_t message_bytes;        /* at most, once it is packed */
     uint32_t max_sequences, max_outputs, vocabulary;
     uint32_t *tokens;                 /* [max_rows] */

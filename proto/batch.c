@@ -122,6 +122,11 @@ int batch_check_sampling(const struct batch_sampling *s, const struct batch_limi
     return batch_check_lists(s, l, err);
 }
 
+uint32_t batch_row_values(enum batch_output_kind kind, uint32_t vocabulary, uint32_t hidden)
+{
+    return kind == BATCH_LOGITS ? vocabulary : kind == BATCH_EMBED ? hidden : 0;
+}
+
 static int batch_check_output(const struct batch_output *o, const struct batch_limits *l,
                               struct err *err)
 {
@@ -129,6 +134,7 @@ static int batch_check_output(const struct batch_output *o, const struct batch_l
     case BATCH_SAMPLE:
         return batch_check_sampling(&o->sampling, l, err);
     case BATCH_LOGITS:
+    case BATCH_EMBED:
         return 0;
     case BATCH_SCORE:
         if (o->sampling.top_logprobs > BATCH_TOP_LOGPROBS)
@@ -162,10 +168,11 @@ static int batch_check_outputs(const struct batch *b, const struct batch_limits 
         int rc = batch_check_output(o, l, err);
         if (rc != 0)
             return rc;
-        logit_rows += o->kind == BATCH_LOGITS;
+        logit_rows += o->kind == BATCH_LOGITS || o->kind == BATCH_EMBED;
     }
     if (logit_rows > BATCH_LOGIT_ROWS)
-        return err_set(err, ERR_INPUT, "%u rows of logits are wanted at once, %d are possible",
+        return err_set(err, ERR_INPUT,
+                       "%u rows of logits or hidden states are wanted at once, %d are possible",
                        logit_rows, BATCH_LOGIT_ROWS);
     return 0;
 }

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define BATCH_TOP_LOGPROBS 20
-/* BATCH_LOGITS outputs of one batch: the last stage keeps all their rows. */
+/* BATCH_LOGITS and BATCH_EMBED outputs of one batch: the last stage keeps all their rows. */
 #define BATCH_LOGIT_ROWS 32
 #define BATCH_BIASES     1024
 #define BATCH_FORBIDDEN  64
@@ -53,7 +53,8 @@ struct batch_sampling {
     const uint32_t *forbidden;
 };
 
-enum batch_output_kind { BATCH_SAMPLE, BATCH_LOGITS, BATCH_SCORE }; /* = OutputKind on the wire */
+/* = OutputKind on the wire */
+enum batch_output_kind { BATCH_SAMPLE, BATCH_LOGITS, BATCH_SCORE, BATCH_EMBED };
 
 struct batch_output {
     uint32_t row; /* of the batch, strictly ascending */
@@ -78,6 +79,9 @@ struct batch {
 struct batch_limits {
     uint32_t max_rows, max_sequences, max_outputs, max_context, kv_blocks, vocabulary;
 };
+
+/* Floats of the row that an output of the kind brings back. */
+uint32_t batch_row_values(enum batch_output_kind kind, uint32_t vocabulary, uint32_t hidden);
 
 struct batch_token_logprob {
     uint32_t token;

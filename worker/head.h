@@ -14,18 +14,19 @@
 
 struct head {
     struct sampler *sampler; /* owned by the stage */
-    size_t vocabulary;
-    float *gathered;              /* [HEAD_ROWS, hidden] */
-    float *tile;                  /* [HEAD_ROWS, vocabulary] */
-    float *logits;                /* [BATCH_LOGIT_ROWS or fewer, vocabulary] */
+    size_t vocabulary, hidden;
+    size_t n_values; /* floats of rows that are there */
+    float *gathered; /* [HEAD_ROWS, hidden] */
+    float *tile;     /* [HEAD_ROWS, vocabulary] */
+    float *rows;     /* of outputs that want one, [BATCH_LOGIT_ROWS or fewer], without gaps */
     struct batch_result *results; /* [max_outputs] */
 };
 
 void head_place(struct head *h, const struct model_config *c, const struct batch_limits *limits,
                 struct region *r);
-/* Fills results (one for each output) and logits (one row for each BATCH_LOGITS), from
- * workspace.x. */
+/* Fills results, one for each output, and rows, from workspace.x. *ret_n_values: floats of the
+ * rows. */
 void head_forward(struct head *h, struct workspace *w, const struct weights *weights,
-                  const struct batch *b, size_t *ret_n_logit_rows);
+                  const struct batch *b, size_t *ret_n_values);
 
 #endif

@@ -298,9 +298,9 @@ int stage_forward(struct stage *s, const struct batch *b, const float *in,
         ret_output->hidden = s->work.x;
         return 0;
     }
-    head_forward(&s->head, &s->work, &s->weights, b, &ret_output->n_logit_rows);
+    head_forward(&s->head, &s->work, &s->weights, b, &ret_output->n_values);
     ret_output->n_results = b->n_outputs;
     ret_output->results = s->head.results;
-    ret_output->logits = s->head.logits;
+    ret_output->rows = s->head.rows;
     return 0;
 }

@@ -64,8 +64,8 @@ struct stage_output {
     const float *hidden; /* [rows, hidden]; NULL on the last stage */
     size_t n_results;    /* last stage: one for each batch output, in order */
     const struct batch_result *results;
-    size_t n_logit_rows; /* rows of logits, for outputs that asked for them */
-    const float *logits; /* [n_logit_rows, vocabulary] */
+    size_t n_values;   /* floats of the rows that outputs asked for, */
+    const float *rows; /* one after the other: batch_row_values() of each */
 };
 
 /* The batch has passed batch_check(). in: [rows, hidden] float32, NULL on the first stage. What

@@ -212,8 +212,8 @@ static int runner_send_on(struct worker_runner *r, struct step_message *m,
     size_t size;
     const struct made_stage *made = r->now->made;
     if (stage_is_last(made->stage)) {
-        bytes = out->logits;
-        size = out->n_logit_rows * (size_t)made->model.vocabulary_size * sizeof(float);
+        bytes = out->rows;
+        size = out->n_values * sizeof(float);
         rc = step_result_pack(m, time, out->results, out->n_results, &envelope, err);
     } else {
         bytes = out->hidden;

@@ -140,8 +140,8 @@ void chain_prompt_logits(struct chain *c, uint32_t slot, const uint32_t *ids, in
                     .row = (uint32_t)row, .sequence = slot, .kind = BATCH_LOGITS};
             struct stage_output o;
             chain_step(c, &part, 1, outputs, n_outputs, &o);
-            assert_int_equal(o.n_logit_rows, n_outputs);
-            memcpy(to + (size_t)(at + first) * vocabulary, o.logits,
+            assert_int_equal(o.n_values, n_outputs * vocabulary);
+            memcpy(to + (size_t)(at + first) * vocabulary, o.rows,
                    n_outputs * vocabulary * sizeof *to);
         }
     }

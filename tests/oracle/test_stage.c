@@ -220,7 +220,7 @@ static int run(struct stage *stage, const struct stage_spec *spec, struct batch_
     int rc = stage_forward(stage, &b, NULL, &o, &err);
     *ret_text = err.text;
     if (rc == 0)
-        memcpy(ret_logits, o.logits, spec->limits.vocabulary * sizeof *ret_logits);
+        memcpy(ret_logits, o.rows, spec->limits.vocabulary * sizeof *ret_logits);
     return rc;
 }
 
@@ -275,43 +275,62 @@ static void test_entrance(void **state)
     }
 }
 
-/* More outputs than the head has rows at a time, of all kinds by turns. */
+enum { ROWS = 33 }; /* more than the head has at a time */
+
+/* All rows that outputs of the kind bring back, in two steps, since so many are not possible in
+ * one. */
+static float *rows_of_kind(struct stage *stage, struct batch b, enum batch_output_kind kind,
+                           size_t width)
+{
+    struct batch_output outputs[ROWS] = {0};
+    struct stage_output o;
+    float *rows = malloc(ROWS * width * sizeof *rows);
+    assert_non_null(rows);
+    for (uint32_t i = 0; i < ROWS; i++)
+        outputs[i] = (struct batch_output){.row = i, .kind = kind};
+    for (uint32_t at = 0; at < ROWS; at += BATCH_LOGIT_ROWS) {
+        b.outputs = outputs + at;
+        b.n_outputs = ROWS - at < BATCH_LOGIT_ROWS ? ROWS - at : BATCH_LOGIT_ROWS;
+        assert_int_equal(stage_forward(stage, &b, NULL, &o, NULL), 0);
+        assert_int_equal(o.n_values, b.n_outputs * width);
+        memcpy(rows + at * width, o.rows, o.n_values * sizeof *rows);
+    }
+    return rows;
+}
+
+/* 1e-5: a float of about -10 has an ulp of 1e-6, and the sum is in float */
+static void check_logprob(const struct batch_result *r, const float *row, size_t vocabulary)
+{
+    int best = golden_argmax(row, (int)vocabulary);
+    double sum = 0;
+    for (size_t j = 0; j < vocabulary; j++)
+        sum += exp((double)row[j] - row[best]);
+    if (r->kind == BATCH_SAMPLE)
+        assert_int_equal(r->token, best);
+    assert_true(fabs(r->logprob - ((double)row[r->token] - row[best] - log(sum))) < 1e-5);
+}
+
+/* Of all kinds by turns. */
 static void test_outputs_of_all_kinds(void **state)
 {
     struct sample *s = *state;
-    enum { ROWS = 33 };
     struct stage *stage = open_stage(&s->spec);
     const uint32_t block = 4;
-    size_t vocabulary = s->spec.limits.vocabulary;
+    size_t vocabulary = s->spec.limits.vocabulary, hidden = (size_t)s->spec.model->hidden_size;
     uint32_t tokens[ROWS];
     struct batch_output outputs[ROWS] = {0};
     for (uint32_t i = 0; i < ROWS; i++) {
         tokens[i] = i * 31 % 500;
-        outputs[i] = (struct batch_output){.row = i, .kind = BATCH_LOGITS};
-    }
-    struct batch_sequence sequence = tokens_at(0, 0, ROWS, 0, 1, &block);
-    struct batch b = {.n_rows = ROWS,
-                      .tokens = tokens,
-                      .n_sequences = 1,
-                      .sequences = &sequence,
-                      .outputs = outputs,
-                      .n_outputs = 32};
-    struct stage_output o;
-    float *logits = malloc(ROWS * vocabulary * sizeof *logits);
-    assert_non_null(logits);
-    assert_int_equal(stage_forward(stage, &b, NULL, &o, NULL), 0);
-    memcpy(logits, o.logits, 32 * vocabulary * sizeof *logits);
-    b.outputs = outputs + 32;
-    b.n_outputs = 1;
-    assert_int_equal(stage_forward(stage, &b, NULL, &o, NULL), 0);
-    memcpy(logits + 32 * vocabulary, o.logits, vocabulary * sizeof *logits);
-
-    for (uint32_t i = 0; i < ROWS; i++) {
-        outputs[i].kind = (enum batch_output_kind)(i % 3);
-        outputs[i].target = i;
+        outputs[i] =
+            (struct batch_output){.row = i, .kind = (enum batch_output_kind)(i % 4), .target = i};
         outputs[i].sampling.top_p = outputs[i].sampling.repetition_penalty = 1;
         outputs[i].sampling.logprobs = true;
     }
+    struct batch_sequence sequence = tokens_at(0, 0, ROWS, 0, 1, &block);
+    struct batch b = {.n_rows = ROWS, .tokens = tokens, .n_sequences = 1, .sequences = &sequence};
+    struct stage_output o;
+    float *logits = rows_of_kind(stage, b, BATCH_LOGITS, vocabulary);
+    float *states = rows_of_kind(stage, b, BATCH_EMBED, hidden);
     b.outputs = outputs;
     b.n_outputs = ROWS;
     assert_int_equal(batch_check(&b, &s->spec.limits, NULL), 0);
@@ -319,27 +338,22 @@ static void test_outputs_of_all_kinds(void **state)
     assert_int_equal(stage_forward(stage, &b, NULL, &o, NULL), 0);
     assert_int_equal(mallinfo2().uordblks, before.uordblks);
     assert_int_equal(o.n_results, ROWS);
-    assert_int_equal(o.n_logit_rows, ROWS / 3);
+    const float *at = o.rows;
     for (uint32_t i = 0; i < ROWS; i++) {
-        const float *row = logits + i * vocabulary;
-        int best = golden_argmax(row, (int)vocabulary);
-        double sum = 0;
-        for (size_t j = 0; j < vocabulary; j++)
-            sum += exp((double)row[j] - row[best]);
-        uint32_t token = i % 3 == BATCH_SAMPLE ? (uint32_t)best : i;
+        const float *row = logits + i * vocabulary, *kept = row;
         assert_int_equal(o.results[i].row, i);
-        assert_int_equal(o.results[i].kind, i % 3);
-        if (i % 3 == BATCH_LOGITS) {
-            assert_memory_equal(o.logits + i / 3 * vocabulary, row, vocabulary * sizeof *row);
-            continue;
-        }
-        if (i % 3 == BATCH_SAMPLE)
-            assert_int_equal(o.results[i].token, best);
-        /* 1e-5: a float of about -10 has an ulp of 1e-6, and the sum is in float */
-        assert_true(fabs(o.results[i].logprob - ((double)row[token] - row[best] - log(sum))) <
-                    1e-5);
+        assert_int_equal(o.results[i].kind, i % 4);
+        if (i % 4 == BATCH_SAMPLE || i % 4 == BATCH_SCORE)
+            check_logprob(&o.results[i], row, vocabulary);
+        if (i % 4 == BATCH_EMBED)
+            kept = states + i * hidden;
+        size_t n = batch_row_values(outputs[i].kind, (uint32_t)vocabulary, (uint32_t)hidden);
+        assert_memory_equal(at, kept, n * sizeof *at);
+        at += n;
     }
+    assert_int_equal(at - o.rows, o.n_values);
     free(logits);
+    free(states);
     stage_free(stage);
 }
 

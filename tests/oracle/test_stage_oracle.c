@@ -124,7 +124,7 @@ static void subject_compute_together(const struct subject *s, struct chain *c, i
         struct stage_output o;
         chain_step(c, parts, n_parts, outputs, n_rows, &o);
         for (uint32_t i = 0; i < n_rows; i++)
-            memcpy(rows[i], o.logits + (size_t)i * (size_t)g->vocabulary,
+            memcpy(rows[i], o.rows + (size_t)i * (size_t)g->vocabulary,
                    (size_t)g->vocabulary * sizeof(float));
     }
 }
@@ -317,7 +317,7 @@ static void check_whole(struct subject *s, struct chain *c, const char *isa)
         struct stage_output o;
         chain_step(c, &part, 1, outputs, n, &o);
         for (uint32_t i = 0; i < n; i++)
-            if (memcmp(o.logits + i * (size_t)s->golden.vocabulary,
+            if (memcmp(o.rows + i * (size_t)s->golden.vocabulary,
                        subject_row(s, s->reference, p, (int)outputs[i].row),
                        (size_t)s->golden.vocabulary * sizeof(float)) != 0)
                 fail_msg("%s, %s, whole prompt %d, row %u: other bits", s->entry->name, isa, p,

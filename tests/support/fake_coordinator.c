@@ -252,11 +252,11 @@ static void fake_step_generation(struct coordinator *c, struct request *r)
 static void fake_step_logits(struct coordinator *c, struct request *r)
 {
     for (int i = 0; i < c->model.vocabulary_size; i++) {
-        float value = (float)r->n_logit_rows + (float)i / 1024;
-        buf_append(&r->logits, &value, sizeof value);
+        float value = (float)r->n_rows + (float)i / 1024;
+        buf_append(&r->rows, &value, sizeof value);
     }
-    r->n_logit_rows++;
-    if (r->n_logit_rows == r->n_prompt)
+    r->n_rows++;
+    if (r->n_rows == r->n_prompt)
         fake_settle(c, r);
 }
 

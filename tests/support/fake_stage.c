@@ -71,6 +71,16 @@ static void fake_logits(uint64_t hash, float *to, uint32_t vocabulary)
         to[i] = fake_score(hash, i);
 }
 
+static void fake_state(uint64_t hash, float *to)
+{
+    fake_logits(fake_mix(hash), to, FAKE_STAGE_HIDDEN);
+}
+
+void fake_stage_state(const uint32_t *tokens, int n_tokens, float *to)
+{
+    fake_state(fake_hash(tokens, n_tokens), to);
+}
+
 uint32_t fake_stage_token(const uint32_t *tokens, int n_tokens, int n_prompt,
                           const struct batch_sampling *sampling, int choice, uint32_t vocabulary)
 {
@@ -218,6 +228,8 @@ static void fake_output(struct fake_stage *s, const struct batch_output *o, uint
         to->logprob = fake_score(hash, o->target);
     } else if (o->kind == BATCH_LOGITS) {
         fake_logits(hash, logits, s->limits.vocabulary);
+    } else if (o->kind == BATCH_EMBED) {
+        fake_state(hash, logits);
     } else {
         uint64_t counts = 0;
         if (fake_penalises(&o->sampling)) {
@@ -230,10 +242,10 @@ static void fake_output(struct fake_stage *s, const struct batch_output *o, uint
 
 /* Rows in order, as attention would see them: each finds what the one before has left. */
 static size_t fake_compute(struct fake_stage *s, const struct batch *b,
-                           struct batch_result *results, float *logits)
+                           struct batch_result *results, float *rows)
 {
     uint32_t row = 0, output = 0;
-    size_t n_logit_rows = 0;
+    size_t n_values = 0;
     for (uint32_t i = 0; i < b->n_sequences; i++) { /* all tables and copies before any row */
         const struct batch_sequence *from = &b->sequences[i];
         struct fake_sequence *q = &s->sequences[from->sequence];
@@ -259,26 +271,27 @@ static size_t fake_compute(struct fake_stage *s, const struct batch *b,
             if (output == b->n_outputs || b->outputs[output].row != row)
                 continue;
             assert_int_equal(b->outputs[output].position, position + 1);
-            fake_output(s, &b->outputs[output], hash, &results[output],
-                        logits + n_logit_rows * s->limits.vocabulary);
-            n_logit_rows += b->outputs[output].kind == BATCH_LOGITS;
+            fake_output(s, &b->outputs[output], hash, &results[output], rows + n_values);
+            n_values +=
+                batch_row_values(b->outputs[output].kind, s->limits.vocabulary, FAKE_STAGE_HIDDEN);
             output++;
         }
     }
     assert_int_equal(output, b->n_outputs);
     s->n_rows += row;
-    return n_logit_rows;
+    return n_values;
 }
 
-static size_t fake_guess(const struct batch *b, struct batch_result *results)
+static size_t fake_guess(const struct fake_stage *s, const struct batch *b,
+                         struct batch_result *results)
 {
-    size_t n_logit_rows = 0;
+    size_t n_values = 0;
     for (uint32_t i = 0; i < b->n_outputs; i++) {
         const struct batch_output *o = &b->outputs[i];
         results[i] = (struct batch_result){.row = o->row, .sequence = o->sequence, .kind = o->kind};
-        n_logit_rows += o->kind == BATCH_LOGITS;
+        n_values += batch_row_values(o->kind, s->limits.vocabulary, FAKE_STAGE_HIDDEN);
     }
-    return n_logit_rows;
+    return n_values;
 }
 
 /* Those of the stages before the last travel in the step; they are freed with it. */
@@ -321,11 +334,11 @@ bool fake_stage_answer_timed(struct fake_stage *s, const uint32_t *compute_us,
     struct step_message m = s->queue[0];
     s->n_queued--;
     memmove(s->queue, s->queue + 1, (size_t)s->n_queued * sizeof s->queue[0]);
-    size_t row_bytes = s->limits.vocabulary * sizeof(float);
     struct batch_result *results = test_calloc(m.batch.n_outputs + 1, sizeof *results);
-    float *logits = test_calloc(BATCH_LOGIT_ROWS, row_bytes);
-    size_t n_logit_rows =
-        s->is_blind ? fake_guess(&m.batch, results) : fake_compute(s, &m.batch, results, logits);
+    float *rows =
+        test_calloc(BATCH_LOGIT_ROWS, (s->limits.vocabulary + FAKE_STAGE_HIDDEN) * sizeof *rows);
+    size_t n_values =
+        s->is_blind ? fake_guess(s, &m.batch, results) : fake_compute(s, &m.batch, results, rows);
     Paceline__StageTime time = PACELINE__STAGE_TIME__INIT;
     fake_put_times(&m, compute_us, wait_us, n_stages - 1);
     time.stage = (uint32_t)n_stages - 1;
@@ -334,13 +347,13 @@ bool fake_stage_answer_timed(struct fake_stage *s, const uint32_t *compute_us,
     zmq_msg_t envelope, frame;
     struct err err;
     assert_int_equal(step_result_pack(&m, &time, results, m.batch.n_outputs, &envelope, &err), 0);
-    assert_int_equal(wire_frame(&frame, logits, n_logit_rows * row_bytes, &err), 0);
+    assert_int_equal(wire_frame(&frame, rows, n_values * sizeof *rows, &err), 0);
     if (s->damages)
         fake_send_damaged(s, &envelope, &frame);
     else
         assert_int_equal(data_link_send(s->out, &envelope, &frame, true, &err), 0);
     test_free(results);
-    test_free(logits);
+    test_free(rows);
     step_message_clear(&m);
     return true;
 }

@@ -10,7 +10,8 @@
 #include "coordinator/request.h"
 #include "proto/step_message.h"
 
-#define FAKE_STAGE_QUEUE 160
+#define FAKE_STAGE_QUEUE  160
+#define FAKE_STAGE_HIDDEN 7
 
 struct fake_sequence {
     uint32_t *table; /* [blocks of a whole context] */
@@ -53,6 +54,8 @@ void fake_stage_lose(struct fake_stage *s);
 uint32_t fake_stage_token(const uint32_t *tokens, int n_tokens, int n_prompt,
                           const struct batch_sampling *sampling, int choice, uint32_t vocabulary);
 float fake_stage_score(const uint32_t *tokens, int n_tokens, uint32_t target);
+/* The hidden state: [FAKE_STAGE_HIDDEN]. */
+void fake_stage_state(const uint32_t *tokens, int n_tokens, float *to);
 void fake_stage_logits(const uint32_t *tokens, int n_tokens, float *to, uint32_t vocabulary);
 
 #endif

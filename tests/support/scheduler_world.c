@@ -100,6 +100,23 @@ int world_add(struct world *w, struct request *r)
     return 0;
 }
 
+/* The last one's state, or the sum of all, added up from the first. */
+static void request_verify_state(const struct request *r)
+{
+    float state[FAKE_STAGE_HIDDEN], sum[FAKE_STAGE_HIDDEN];
+    bool is_mean = r->pooling == POOLING_MEAN;
+    int first = is_mean ? 1 : r->n_prompt;
+    fake_stage_state(r->prompt, first, sum);
+    for (int n = first + 1; n <= r->n_prompt; n++) {
+        fake_stage_state(r->prompt, n, state);
+        for (int i = 0; i < FAKE_STAGE_HIDDEN; i++)
+            sum[i] += state[i];
+    }
+    assert_int_equal(r->n_rows, is_mean ? r->n_prompt : 1);
+    assert_int_equal(r->rows.length, sizeof sum);
+    assert_memory_equal(r->rows.data, sum, sizeof sum);
+}
+
 /* Every number that came back, against the tokens alone. */
 static void request_verify(const struct request *r)
 {
@@ -116,12 +133,14 @@ static void request_verify(const struct request *r)
         for (int n = 1; n < r->n_prompt; n++)
             assert_true(r->scores[n - 1] == fake_stage_score(r->prompt, n, r->prompt[n]));
     }
+    if (r->kind == REQUEST_EMBED)
+        request_verify_state(r);
     if (r->kind == REQUEST_LOGITS) {
-        assert_int_equal(r->n_logit_rows, r->n_prompt);
-        assert_int_equal(r->logits.length, (size_t)r->n_prompt * sizeof logits);
+        assert_int_equal(r->n_rows, r->n_prompt);
+        assert_int_equal(r->rows.length, (size_t)r->n_prompt * sizeof logits);
         for (int n = 1; n <= r->n_prompt; n++) {
             fake_stage_logits(r->prompt, n, logits, VOCABULARY);
-            assert_memory_equal(r->logits.data + (size_t)(n - 1) * sizeof logits, logits,
+            assert_memory_equal(r->rows.data + (size_t)(n - 1) * sizeof logits, logits,
                                 sizeof logits);
         }
     }
@@ -153,8 +172,7 @@ static void on_result(void *context, const struct pipeline_result *result)
         assert_true(r->n_scored < r->n_prompt - 1);
         r->scores[r->n_scored++] = result->row.logprob;
     } else {
-        buf_append(&r->logits, result->logits, VOCABULARY * sizeof(float));
-        r->n_logit_rows++;
+        request_accept_row(r, result->values, result->n_values);
     }
 }
 
@@ -243,7 +261,7 @@ void world_send(struct world *w)
 
 void world_take(struct world *w)
 {
-    pipeline_receive(&w->pipeline, VOCABULARY, on_result, on_done, w);
+    pipeline_receive(&w->pipeline, VOCABULARY, FAKE_STAGE_HIDDEN, on_result, on_done, w);
     world_reap(w);
 }
 

@@ -169,7 +169,7 @@ static bool simulator_advance(struct simulator *s)
     s->n_under_way--;
     memmove(s->under_way, s->under_way + 1, (size_t)s->n_under_way * sizeof s->under_way[0]);
     int64_t start_ns = real_ns();
-    pipeline_receive(&s->pipeline, VOCABULARY, on_result, on_done, s);
+    pipeline_receive(&s->pipeline, VOCABULARY, FAKE_STAGE_HIDDEN, on_result, on_done, s);
     s->real.take_ns += real_ns() - start_ns;
     return true;
 }

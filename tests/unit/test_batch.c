@@ -162,7 +162,7 @@ static void test_outputs(void **state)
     SPOILED("is of sequence", s.outputs[0].row = 3; s.batch.n_outputs = 1);
     SPOILED("is of sequence", s.outputs[1].sequence = 3);
     SPOILED("is of sequence", s.outputs[2].sequence = UINT32_MAX);
-    SPOILED("kind", s.outputs[1].kind = (enum batch_output_kind)3);
+    SPOILED("kind", s.outputs[1].kind = (enum batch_output_kind)4);
     SPOILED("kind", s.outputs[1].kind = (enum batch_output_kind) - 1);
     SPOILED("target", s.outputs[1].target = 100);
     SPOILED("top log-probabilities", s.outputs[1].sampling.top_logprobs = 21);

@@ -279,10 +279,10 @@ static void request_verify(const struct world *w, const struct request *r)
     if (r->kind == REQUEST_LOGITS) {
         size_t bytes = w->vocabulary * sizeof(float);
         float *row = malloc(bytes);
-        assert_int_equal(r->logits.length, (size_t)r->n_prompt * bytes);
+        assert_int_equal(r->rows.length, (size_t)r->n_prompt * bytes);
         for (int n = 1; n <= r->n_prompt; n++) {
             fake_stage_logits(r->prompt, n, row, w->vocabulary);
-            assert_memory_equal(r->logits.data + (size_t)(n - 1) * bytes, row, bytes);
+            assert_memory_equal(r->rows.data + (size_t)(n - 1) * bytes, row, bytes);
         }
         free(row);
     }

@@ -16,14 +16,15 @@
 static struct request *request_random(struct world *w)
 {
     static const enum request_kind kinds[] = {REQUEST_GENERATE, REQUEST_GENERATE, REQUEST_GENERATE,
-                                              REQUEST_SCORE, REQUEST_LOGITS};
-    enum request_kind kind = kinds[world_any(w, 5)];
+                                              REQUEST_SCORE,    REQUEST_LOGITS,   REQUEST_EMBED};
+    enum request_kind kind = kinds[world_any(w, 6)];
     int context = w->scheduler.spec.context;
     int n_prompt = 1 + (int)world_any(w, world_any(w, 3) ? 40 : (uint32_t)context - 1);
     if (kind != REQUEST_GENERATE) {
         struct request *r =
             world_request(kind, n_prompt + 1, 0, 1, world_any(w, world_any(w, 2) ? 3 : 1000));
-        r->cache_prompt = kind == REQUEST_SCORE && world_any(w, 2);
+        r->pooling = world_any(w, 2) ? POOLING_LAST : POOLING_MEAN;
+        r->cache_prompt = kind != REQUEST_LOGITS && world_any(w, 2);
         return r;
     }
     int most = context - n_prompt < 20 ? context - n_prompt : 20;
@@ -222,7 +223,7 @@ static void rows_of_logits_wait_for_a_slow_reader(void **state)
     size_t untaken = (size_t)65 << 20;
     char *rows = calloc(1, untaken);
     assert_non_null(rows);
-    buf_append(&slow->logits, rows, untaken);
+    buf_append(&slow->rows, rows, untaken);
     free(rows);
     world_add(&w, world_request(REQUEST_GENERATE, 4, 20, 1, 0));
     for (int i = 0; i < 25; i++) {
@@ -230,7 +231,7 @@ static void rows_of_logits_wait_for_a_slow_reader(void **state)
     }
     assert_int_equal(slow->choices[0].n_computed, n_sent);
     assert_int_equal(w.n_requests, 1); /* the other one was not hindered */
-    buf_drop_front(&slow->logits, untaken);
+    buf_drop_front(&slow->rows, untaken);
     world_finish(&w);
     world_close(&w);
 }

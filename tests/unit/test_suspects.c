@@ -181,13 +181,13 @@ static void a_suspect_that_cannot_go_on_hinders_nobody(void **state)
     world_send(&w);
     assert_null(end_worker(&w, true));
     assert_true(w.scheduler.has_suspects);
-    buf_append(&slow->logits, rows, untaken);
+    buf_append(&slow->rows, rows, untaken);
     free(rows);
     world_add(&w, world_request(REQUEST_GENERATE, 4, 20, 1, 0));
     for (int i = 0; i < 30; i++)
         world_turn(&w);
     assert_int_equal(w.n_requests, 1);
-    buf_drop_front(&slow->logits, untaken);
+    buf_drop_front(&slow->rows, untaken);
     world_finish(&w);
     world_close(&w);
 }

@@ -236,7 +236,7 @@ static void slow_readers_claim_no_blocks(void **state)
     for (uint32_t i = 0; i < 4; i++) {
         slow[i] = world_request(REQUEST_LOGITS, 500, 0, 1, i);
         world_add(&w, slow[i]);
-        buf_append(&slow[i]->logits, rows, untaken);
+        buf_append(&slow[i]->rows, rows, untaken);
     }
     free(rows);
     for (int i = 0; i < 10; i++)
@@ -247,7 +247,7 @@ static void slow_readers_claim_no_blocks(void **state)
         world_turn(&w);
     assert_false(is_there(&w, other));
     for (int i = 0; i < 4; i++)
-        buf_drop_front(&slow[i]->logits, untaken);
+        buf_drop_front(&slow[i]->rows, untaken);
     world_finish(&w);
     world_close(&w);
 }
