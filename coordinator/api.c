@@ -5,11 +5,13 @@
 #include "coordinator/api_anthropic.h"
 #include "coordinator/api_chat.h"
 #include "coordinator/api_completions.h"
+#include "coordinator/api_embeddings.h"
 #include "coordinator/api_generation.h"
 #include "coordinator/api_metrics.h"
 #include "coordinator/api_probe.h"
 #include "coordinator/api_prompt.h"
 #include "coordinator/api_replay.h"
+#include "coordinator/api_rerank.h"
 #include "coordinator/api_responses.h"
 #include "coordinator/api_store.h"
 #include "coordinator/api_tokens.h"
@@ -49,6 +51,10 @@ static const struct api_route api_routes[] = {
      .begin = api_anthropic},
     {"POST", "/v1/messages/count_tokens", .needs_body = true, .form = API_FORM_ANTHROPIC,
      .begin = api_anthropic_count},
+    {"POST", "/v1/embeddings", .needs_body = true, .generates = true, .begin = api_embeddings},
+    {"POST", "/embeddings", .needs_body = true, .generates = true, .begin = api_embeddings},
+    {"POST", "/v1/rerank", .needs_body = true, .generates = true, .begin = api_rerank},
+    {"POST", "/rerank", .needs_body = true, .generates = true, .begin = api_rerank},
     {"POST", "/v1/probe", .needs_body = true, .generates = true, .begin = api_probe},
     {"POST", "/tokenize", .needs_body = true, .begin = api_tokens_tokenize},
     {"POST", "/detokenize", .needs_body = true, .begin = api_tokens_detokenize},

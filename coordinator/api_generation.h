@@ -32,6 +32,7 @@ struct api_generation_piece {
 };
 
 struct api_chunks_form;
+struct api_embed_task;
 
 struct api_generation_format {
     const char *id_prefix;                /* "chatcmpl-" */
@@ -60,6 +61,13 @@ struct api_response {
     bool reasoning_is_closed;
 };
 
+/* A call that wants states of texts: see api_embed.h. */
+struct api_texts {
+    const struct api_embed_task *task;
+    size_t n, n_told;
+    int n_unsound; /* states that are no vectors */
+};
+
 struct api_generation {
     const struct api_generation_format *format; /* NULL: a probe */
     void (*news)(struct api_call *c);
@@ -73,6 +81,7 @@ struct api_generation {
     int n_replies;
     const char *open_block; /* Anthropic's format: the type of the block that grows, or NULL */
     int n_blocks;
+    struct api_texts texts;
     bool wants_logprobs;
     bool is_echo; /* text completions: the prompt is part of the text */
     struct api_response response;

@@ -182,6 +182,14 @@ static int api_params_refuse_missing(const json_t *body, struct err *err)
     return rc;
 }
 
+int api_params_read_turn(struct api_params *p, const json_t *body, struct err *err)
+{
+    int rc = json_body_integer(body, "priority", INT32_MIN, INT32_MAX, &p->priority, err);
+    if (rc == 0)
+        rc = json_body_flag(body, "cache_prompt", &p->cache_prompt, err);
+    return rc;
+}
+
 static int api_params_read_length(struct api_params *p, const json_t *body, struct err *err)
 {
     /* The newer name last, so that it wins. */
@@ -193,9 +201,7 @@ static int api_params_read_length(struct api_params *p, const json_t *body, stru
     if (rc == 0)
         rc = json_body_flag(body, "ignore_eos", &p->ignore_eos, err);
     if (rc == 0)
-        rc = json_body_integer(body, "priority", INT32_MIN, INT32_MAX, &p->priority, err);
-    if (rc == 0)
-        rc = json_body_flag(body, "cache_prompt", &p->cache_prompt, err);
+        rc = api_params_read_turn(p, body, err);
     return rc;
 }
 

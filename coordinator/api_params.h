@@ -28,6 +28,8 @@ struct api_params {
 /* Call api_params_clear() after success and failure alike. */
 int api_params_read(struct api_params *p, const struct api_call *c, struct err *err);
 void api_params_clear(struct api_params *p);
+/* priority and cache_prompt alone. */
+int api_params_read_turn(struct api_params *p, const json_t *body, struct err *err);
 /* 'model' is absent, the alias or its beginning up to a '-', or the file's name; ERR_NOT_FOUND
  * otherwise. */
 int api_params_check_model(struct api_call *c, struct err *err);

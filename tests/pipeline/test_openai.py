@@ -295,7 +295,7 @@ def test_unknown_model_and_path(client):
         chat(client, model="gpt-4")
     assert caught.value.code == "model_not_found" and "tiny" in caught.value.message
     with pytest.raises(openai.NotFoundError):
-        client.embeddings.create(model="tiny", input="x")
+        client.images.generate(model="tiny", prompt="x")
 
 
 def test_unknown_parameters_are_ignored(client):

@@ -278,6 +278,20 @@ static void fake_step_scores(struct coordinator *c, struct request *r)
     }
 }
 
+/* A text's state: zero but for two elements, 3 and 4 times its last token. */
+static void fake_step_state(struct coordinator *c, struct request *r)
+{
+    float state[512] = {0};
+    size_t hidden = (size_t)c->model.hidden_size;
+    uint32_t last = r->prompt[r->n_prompt - 1];
+    assert(hidden <= 512);
+    state[last % hidden] += 3 * (float)last;
+    state[(last + 1) % hidden] += 4 * (float)last;
+    request_accept_row(r, state, hidden);
+    r->choices[0].finish = FINISH_LENGTH;
+    fake_settle(c, r);
+}
+
 void fake_coordinator_step(struct coordinator *c)
 {
     struct request *now[FAKE_MOST];
@@ -293,6 +307,8 @@ void fake_coordinator_step(struct coordinator *c)
             fake_step_generation(c, r);
         else if (r->kind == REQUEST_LOGITS)
             fake_step_logits(c, r);
+        else if (r->kind == REQUEST_EMBED)
+            fake_step_state(c, r);
         else
             fake_step_scores(c, r);
         fake_mark(c, r);

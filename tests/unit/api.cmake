@@ -19,7 +19,7 @@ target_compile_definitions(api_test_support PRIVATE TEST_DATA="${CMAKE_SOURCE_DI
 target_link_libraries(api_test_support PUBLIC text journal model base PkgConfig::MICROHTTPD
                       PkgConfig::JANSSON PkgConfig::CMOCKA)
 
-foreach(name api_anthropic api_errors api_generation api_tools api_endpoints http_server)
+foreach(name api_anthropic api_embeddings api_errors api_generation api_tools api_endpoints http_server)
     paceline_test(test_${name} api_test_support)
 endforeach()
 paceline_test(test_api_sampling api_test_support proto)
