@@ -23,6 +23,7 @@ struct api_params {
     bool return_token_ids;
     char **stop; /* owned */
     size_t n_stop;
+    struct constraint *constraint; /* held; NULL: any text */
 };
 
 /* Call api_params_clear() after success and failure alike. */
