@@ -8,40 +8,51 @@
 /* Larger sources are refused before they are looked at. */
 #define MOST_TEXT_BYTES ((size_t)64 * 1024)
 
-static int constraint_make(const struct api_call *c, const struct constraint_source *source,
+/* Who asks, and how the model answers. */
+struct asker {
+    const struct api_call *call;
+    const struct constraint_manner *manner; /* or NULL */
+};
+
+static int constraint_make(const struct asker *a, const struct constraint_source *source,
                            const char *param, struct constraint **ret_constraint, struct err *err)
 {
     struct err why = {0};
-    int rc =
-        constraint_get(ret_constraint, coordinator_constraints(c->api->coordinator), source, &why);
+    struct constraint_source whole = *source;
+    if (a->manner)
+        whole.manner = *a->manner;
+    int rc = constraint_get(ret_constraint, coordinator_constraints(a->call->api->coordinator),
+                            &whole, &why);
     if (rc == ERR_INPUT)
         return err_set_param(err, rc, param, "'%s' cannot be used: %s.", param, why.text);
     return rc == 0 ? 0 : err_set(err, rc, "%s", why.text);
 }
 
-static int constraint_of_schema(const struct api_call *c, const json_t *schema, const char *param,
+static int constraint_of_schema(const struct asker *a, const json_t *schema, const char *param,
                                 struct constraint **ret_constraint, struct err *err)
 {
     const struct constraint_source source = {.kind = CONSTRAINT_SCHEMA, .json = schema};
     if (!json_is_object(schema) && !json_is_boolean(schema))
         return err_set_param(err, ERR_INPUT, param, "'%s' needs a JSON schema, not %s.", param,
                              schema ? json_text_type(schema) : "nothing");
-    return constraint_make(c, &source, param, ret_constraint, err);
+    return constraint_make(a, &source, param, ret_constraint, err);
 }
 
-static int constraint_of_any_object(const struct api_call *c, const char *param,
+static int constraint_of_any_object(const struct asker *a, const char *param,
                                     struct constraint **ret_constraint, struct err *err)
 {
     json_t *schema = json_pack("{s:s}", "type", "object");
     if (!schema)
         return err_set(err, ERR_MEMORY, "There is no memory for the request.");
-    int rc = constraint_of_schema(c, schema, param, ret_constraint, err);
+    int rc = constraint_of_schema(a, schema, param, ret_constraint, err);
     json_decref(schema);
     return rc;
 }
 
-int api_constraint_read_format(const struct api_call *c, const json_t *format, const char *param,
-                               struct constraint **ret_constraint, struct err *err)
+/* {"type": "text" | "json_object" | "json_schema", …}: the schema stands in `json_schema.schema`,
+ * or in `schema`. */
+static int constraint_of_format(const struct asker *a, const json_t *format, const char *param,
+                                struct constraint **ret_constraint, struct err *err)
 {
     const char *type = json_string_value(json_object_get(format, "type"));
     const json_t *schema = json_object_get(json_object_get(format, "json_schema"), "schema");
@@ -50,41 +61,41 @@ int api_constraint_read_format(const struct api_call *c, const json_t *format, c
     if (type && strcmp(type, "text") == 0)
         return 0;
     if (type && strcmp(type, "json_object") == 0)
-        return schema ? constraint_of_schema(c, schema, param, ret_constraint, err)
-                      : constraint_of_any_object(c, param, ret_constraint, err);
+        return schema ? constraint_of_schema(a, schema, param, ret_constraint, err)
+                      : constraint_of_any_object(a, param, ret_constraint, err);
     if (type && strcmp(type, "json_schema") == 0)
-        return constraint_of_schema(c, schema, param, ret_constraint, err);
+        return constraint_of_schema(a, schema, param, ret_constraint, err);
     return err_set_param(err, ERR_INPUT, param,
                          "The 'type' of '%s' can only be 'text', 'json_object' or 'json_schema'.",
                          param);
 }
 
 /* vLLM's values: the schema may also be given as its text. */
-static int constraint_of_json(const struct api_call *c, const json_t *value, const char *param,
+static int constraint_of_json(const struct asker *a, const json_t *value, const char *param,
                               struct constraint **ret_constraint, struct err *err)
 {
     json_t *schema = NULL;
     struct err why = {0};
     if (!json_is_string(value))
-        return constraint_of_schema(c, value, param, ret_constraint, err);
+        return constraint_of_schema(a, value, param, ret_constraint, err);
     if (json_body_read(&schema, json_string_value(value), json_string_length(value), &why) != 0)
         return err_set_param(err, ERR_INPUT, param, "'%s' is not a JSON schema: %s", param,
                              why.text);
-    int rc = constraint_of_schema(c, schema, param, ret_constraint, err);
+    int rc = constraint_of_schema(a, schema, param, ret_constraint, err);
     json_decref(schema);
     return rc;
 }
 
-static int constraint_of_choices(const struct api_call *c, const json_t *value, const char *param,
+static int constraint_of_choices(const struct asker *a, const json_t *value, const char *param,
                                  struct constraint **ret_constraint, struct err *err)
 {
     const struct constraint_source source = {.kind = CONSTRAINT_CHOICES, .json = value};
-    return constraint_make(c, &source, param, ret_constraint, err);
+    return constraint_make(a, &source, param, ret_constraint, err);
 }
 
-static int constraint_of_text(const struct api_call *c, const json_t *value,
-                              enum constraint_kind kind, const char *param,
-                              struct constraint **ret_constraint, struct err *err)
+static int constraint_of_text(const struct asker *a, const json_t *value, enum constraint_kind kind,
+                              const char *param, struct constraint **ret_constraint,
+                              struct err *err)
 {
     const struct constraint_source source = {
         .kind = kind, .text = json_string_value(value), .length = json_string_length(value)};
@@ -94,7 +105,7 @@ static int constraint_of_text(const struct api_call *c, const json_t *value,
     if (source.length > MOST_TEXT_BYTES)
         return err_set_param(err, ERR_INPUT, param, "'%s' has %zu bytes; at most %zu are possible.",
                              param, source.length, MOST_TEXT_BYTES);
-    return constraint_make(c, &source, param, ret_constraint, err);
+    return constraint_make(a, &source, param, ret_constraint, err);
 }
 
 /* What a client may write, at the top of the body or, under the second name, in
@@ -114,27 +125,27 @@ static const struct {
     {NULL, "structural_tag", WISH_MISSING},
 };
 
-static int constraint_of_wish(const struct api_call *c, enum wish wish, const json_t *value,
+static int constraint_of_wish(const struct asker *a, enum wish wish, const json_t *value,
                               const char *param, struct constraint **ret_constraint,
                               struct err *err)
 {
     switch (wish) {
     case WISH_JSON:
-        return constraint_of_json(c, value, param, ret_constraint, err);
+        return constraint_of_json(a, value, param, ret_constraint, err);
     case WISH_REGEX:
-        return constraint_of_text(c, value, CONSTRAINT_REGEX, param, ret_constraint, err);
+        return constraint_of_text(a, value, CONSTRAINT_REGEX, param, ret_constraint, err);
     case WISH_CHOICE:
-        return constraint_of_choices(c, value, param, ret_constraint, err);
+        return constraint_of_choices(a, value, param, ret_constraint, err);
     case WISH_GRAMMAR:
-        return constraint_of_text(c, value, CONSTRAINT_GRAMMAR, param, ret_constraint, err);
+        return constraint_of_text(a, value, CONSTRAINT_GRAMMAR, param, ret_constraint, err);
     case WISH_OBJECT:
-        return json_is_true(value) ? constraint_of_any_object(c, param, ret_constraint, err) : 0;
+        return json_is_true(value) ? constraint_of_any_object(a, param, ret_constraint, err) : 0;
     default:
         return err_set_param(err, ERR_INPUT, param, "'%s' is not supported.", param);
     }
 }
 
-static int constraint_add(const struct api_call *c, const json_t *from, bool is_inside,
+static int constraint_add(const struct asker *a, const json_t *from, bool is_inside,
                           struct constraint **constraint, struct err *err)
 {
     for (size_t i = 0; i < sizeof wishes / sizeof wishes[0]; i++) {
@@ -143,7 +154,7 @@ static int constraint_add(const struct api_call *c, const json_t *from, bool is_
         struct constraint *found = NULL;
         if (!value)
             continue;
-        int rc = constraint_of_wish(c, wishes[i].wish, value, name, &found, err);
+        int rc = constraint_of_wish(a, wishes[i].wish, value, name, &found, err);
         if (rc != 0)
             return rc;
         if (found && *constraint) {
@@ -156,21 +167,22 @@ static int constraint_add(const struct api_call *c, const json_t *from, bool is_
     return 0;
 }
 
-int api_constraint_read(const struct api_call *c, struct constraint **ret_constraint,
-                        struct err *err)
+int api_constraint_read(const struct api_call *c, const struct constraint_manner *manner,
+                        struct constraint **ret_constraint, struct err *err)
 {
     static const char name[] = "response_format";
+    const struct asker a = {c, manner};
     struct constraint *constraint = NULL;
     json_t *format = NULL, *outputs = NULL;
     int rc = json_body_object(c->body, name, &format, err);
     if (rc == 0 && format)
-        rc = api_constraint_read_format(c, format, name, &constraint, err);
+        rc = constraint_of_format(&a, format, name, &constraint, err);
     if (rc == 0)
-        rc = constraint_add(c, c->body, false, &constraint, err);
+        rc = constraint_add(&a, c->body, false, &constraint, err);
     if (rc == 0)
         rc = json_body_object(c->body, "structured_outputs", &outputs, err);
     if (rc == 0 && outputs)
-        rc = constraint_add(c, outputs, true, &constraint, err);
+        rc = constraint_add(&a, outputs, true, &constraint, err);
     if (rc != 0) {
         constraint_release(constraint);
         return rc;

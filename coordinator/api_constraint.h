@@ -6,13 +6,9 @@
 #include "coordinator/api_call.h"
 #include "coordinator/constraint.h"
 
-/* The one that the call's body asks for, held by the caller; NULL: none. Failures name the
- * parameter. */
-int api_constraint_read(const struct api_call *c, struct constraint **ret_constraint,
-                        struct err *err);
-/* The same of a format alone, {"type": "text" | "json_object" | "json_schema", …}, which is called
- * `param` in sentences. Its schema stands in `json_schema.schema`, or in `schema`. */
-int api_constraint_read_format(const struct api_call *c, const json_t *format, const char *param,
-                               struct constraint **ret_constraint, struct err *err);
+/* The one that the call's body asks for, held by the caller; NULL: none. manner: whether the model
+ * thinks or calls tools; NULL: neither. Failures name the parameter. */
+int api_constraint_read(const struct api_call *c, const struct constraint_manner *manner,
+                        struct constraint **ret_constraint, struct err *err);
 
 #endif

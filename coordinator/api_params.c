@@ -168,19 +168,10 @@ static int api_params_read_bias(struct api_params *p, const json_t *body, int64_
     return 0;
 }
 
-/* A text that must be something ends when it is that. */
-static int api_params_read_constraint(struct api_params *p, const struct api_call *c,
-                                      struct err *err)
+static int api_params_check_user(const json_t *body, struct err *err)
 {
     const char *user = NULL;
-    int rc = api_constraint_read(c, &p->constraint, err);
-    if (rc == 0 && p->constraint && p->ignore_eos)
-        rc = err_set_param(err, ERR_INPUT, "ignore_eos",
-                           "'ignore_eos' is not possible for a text that must be of a form: it "
-                           "ends when it is whole.");
-    if (rc == 0)
-        rc = json_body_string(c->body, "user", &user, NULL, err);
-    return rc;
+    return json_body_string(body, "user", &user, NULL, err);
 }
 
 static int api_params_read_length(struct api_params *p, const json_t *body, struct err *err)
@@ -234,7 +225,7 @@ int api_params_read(struct api_params *p, const struct api_call *c, struct err *
         rc = api_params_read_bias(p, c->body,
                                   coordinator_model(c->api->coordinator)->vocabulary_size, err);
     if (rc == 0)
-        rc = api_params_read_constraint(p, c, err);
+        rc = api_params_check_user(c->body, err);
     return rc;
 }
 
@@ -246,6 +237,17 @@ void api_params_clear(struct api_params *p)
     free((void *)p->sampling.bias);
     constraint_release(p->constraint);
     *p = (struct api_params){0};
+}
+
+int api_params_constrain(struct api_params *p, const struct api_call *c,
+                         const struct constraint_manner *manner, struct err *err)
+{
+    int rc = api_constraint_read(c, manner, &p->constraint, err);
+    if (rc == 0 && p->constraint && p->ignore_eos)
+        rc = err_set_param(err, ERR_INPUT, "ignore_eos",
+                           "'ignore_eos' is not possible for a text that must be of a form: it "
+                           "ends when it is whole.");
+    return rc;
 }
 
 /* A model's name without what a '-' sets apart: "…-instruct-q4_k_m". */
@@ -343,7 +345,6 @@ int api_params_request(const struct api_params *p, struct api_call *c, uint32_t 
     r->cache_prompt = p->cache_prompt;
     r->keep_records = p->return_token_ids || p->sampling.logprobs;
     r->constraint = p->constraint ? constraint_hold(p->constraint) : NULL;
-    r->constraint_after = -1;
     int rc = api_params_copy_lists(p, r, err);
     if (rc != 0) {
         request_free(r);

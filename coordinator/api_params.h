@@ -28,6 +28,10 @@ struct api_params {
 
 /* Call api_params_clear() after success and failure alike. */
 int api_params_read(struct api_params *p, const struct api_call *c, struct err *err);
+/* Once it is known whether the model thinks or calls tools (NULL: neither): the form that the body
+ * asks for. */
+int api_params_constrain(struct api_params *p, const struct api_call *c,
+                         const struct constraint_manner *manner, struct err *err);
 void api_params_clear(struct api_params *p);
 /* 'model' is absent, the alias or its beginning up to a '-', or the file's name; ERR_NOT_FOUND
  * otherwise. */

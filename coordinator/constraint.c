@@ -1,11 +1,15 @@
 #include "coordinator/constraint_parts.h"
 
+#include "coordinator/grammar_automaton.h"
 #include "coordinator/grammar_ebnf.h"
 #include "coordinator/grammar_regex.h"
 #include "coordinator/schema.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+/* Behind what was thought, or called. */
+#define MOST_LINES 4
 
 /* ---- from a source to a grammar ---- */
 
@@ -41,18 +45,81 @@ static int read_regex(struct grammar_builder *b, const struct constraint_source 
     return rc;
 }
 
-/* Rules that call the first one mean it without its surroundings. */
-static void add_surroundings(struct grammar_builder *b, const struct constraint_source *source)
+/* Any text in which the mark does not stand, and then the mark. */
+static int read_up_to(struct grammar_builder *b, const char *mark,
+                      const struct grammar_expr **ret_expr, struct err *err)
 {
-    const char *before = source->before ? source->before : "";
-    const char *after = source->after ? source->after : "";
-    uint32_t whole = *before || *after ? grammar_builder_rule(b) : 0;
-    if (b->failed || whole == 0)
-        return;
-    b->rules[whole].expr =
-        GRAMMAR_SEQUENCE_OF(b, grammar_text(b, before, strlen(before)), grammar_call(b, b->start),
-                            grammar_text(b, after, strlen(after)));
+    const struct grammar_expr *any = grammar_repeat(
+        b, grammar_range(b, 0, GRAMMAR_LAST_CHARACTER, GRAMMAR_PLAIN), 0, GRAMMAR_UNBOUNDED);
+    const struct grammar_expr *text = grammar_text(b, mark, strlen(mark));
+    const struct grammar_automaton *with = NULL, *without = NULL;
+    int rc = grammar_automaton_from(&with, b, GRAMMAR_SEQUENCE_OF(b, any, text, any), err);
+    if (rc == 0)
+        rc = grammar_automaton_other(&without, b, with, err);
+    if (rc == 0)
+        *ret_expr = GRAMMAR_SEQUENCE_OF(b, grammar_from_automaton(b, without, GRAMMAR_PLAIN), text);
+    return rc;
+}
+
+static const struct grammar_expr *mark(struct grammar_builder *b, const char *text)
+{
+    return grammar_text(b, text ? text : "", text ? strlen(text) : 0);
+}
+
+/* What comes before the text that the source describes. */
+static int read_thinking(struct grammar_builder *b, const struct constraint_manner *how,
+                         const struct grammar_expr *lines, const struct grammar_expr **ret_expr,
+                         struct err *err)
+{
+    const struct grammar_expr *thought = NULL;
+    *ret_expr = grammar_empty();
+    if (!how->think_end)
+        return 0;
+    int rc = read_up_to(b, how->think_end, &thought, err);
+    if (rc != 0)
+        return rc;
+    thought = GRAMMAR_SEQUENCE_OF(b, thought, lines);
+    *ret_expr =
+        how->thinks_at_once
+            ? thought
+            : grammar_optional(b, GRAMMAR_SEQUENCE_OF(b, mark(b, how->think_begin), thought));
+    return 0;
+}
+
+/* What may come instead of it. */
+static int read_calls(struct grammar_builder *b, const struct constraint_manner *how,
+                      const struct grammar_expr *lines, const struct grammar_expr **ret_expr,
+                      struct err *err)
+{
+    const struct grammar_expr *call = NULL;
+    *ret_expr = grammar_never();
+    if (!how->call_end)
+        return 0;
+    int rc = read_up_to(b, how->call_end, &call, err);
+    if (rc == 0)
+        *ret_expr = grammar_repeat(b, GRAMMAR_SEQUENCE_OF(b, mark(b, how->call_begin), call, lines),
+                                   1, GRAMMAR_UNBOUNDED);
+    return rc;
+}
+
+/* Rules that call the first one mean it without its surroundings. */
+static int add_surroundings(struct grammar_builder *b, const struct constraint_source *source,
+                            struct err *err)
+{
+    const struct grammar_expr *thinking = NULL, *calls = NULL;
+    const struct grammar_expr *lines =
+        grammar_repeat(b, grammar_range(b, '\n', '\n', GRAMMAR_PLAIN), 0, MOST_LINES);
+    int rc = read_thinking(b, &source->manner, lines, &thinking, err);
+    if (rc == 0)
+        rc = read_calls(b, &source->manner, lines, &calls, err);
+    uint32_t whole = grammar_builder_rule(b);
+    if (rc != 0 || b->failed)
+        return rc;
+    const struct grammar_expr *answer = GRAMMAR_SEQUENCE_OF(
+        b, mark(b, source->before), grammar_call(b, b->start), mark(b, source->after));
+    b->rules[whole].expr = GRAMMAR_SEQUENCE_OF(b, thinking, GRAMMAR_CHOICE_OF(b, answer, calls));
     b->start = whole;
+    return 0;
 }
 
 int constraint_compile(struct grammar **ret_grammar, const struct constraint_source *source,
@@ -76,7 +143,7 @@ int constraint_compile(struct grammar **ret_grammar, const struct constraint_sou
         break;
     }
     if (rc == 0)
-        add_surroundings(&b, source);
+        rc = add_surroundings(&b, source, err);
     if (rc == 0)
         rc = grammar_compile(ret_grammar, &b, err);
     grammar_builder_clear(&b);
@@ -94,21 +161,16 @@ int constraint_compile(struct grammar **ret_grammar, const struct constraint_sou
 struct constraint_run {
     struct constraint *constraint; /* held */
     struct grammar_matcher matcher;
-    int64_t begins_after; /* -1: it has begun */
-    size_t n_seen;        /* tokens */
-    uint64_t sort_work;   /* that its masks have cost, beside the matcher's own */
+    size_t n_seen;      /* tokens */
+    uint64_t sort_work; /* that its masks have cost, beside the matcher's own */
 };
 
-int constraint_run_new(struct constraint_run **ret_run, struct constraint *c, int64_t begins_after,
-                       struct err *err)
+int constraint_run_new(struct constraint_run **ret_run, struct constraint *c, struct err *err)
 {
     struct constraint_run *r = calloc(1, sizeof *r);
-    if (r) {
-        r->constraint = constraint_hold(c);
-        r->begins_after = begins_after;
-    }
     if (!r)
         return err_set(err, ERR_MEMORY, "There is no memory for the request.");
+    r->constraint = constraint_hold(c);
     if (!grammar_matcher_init(&r->matcher, c->grammar)) {
         constraint_run_free(r);
         return err_set(err, ERR_INPUT, "%s", GRAMMAR_AMBIGUOUS);
@@ -131,11 +193,6 @@ static bool run_take(struct constraint_run *r, uint32_t token)
 {
     const struct grammar_vocabulary *v = r->constraint->vocabulary->tree;
     size_t length;
-    if (r->begins_after >= 0) {
-        if (token == r->begins_after)
-            r->begins_after = -1;
-        return true;
-    }
     if (grammar_vocabulary_ends(v, token))
         return grammar_matcher_now(&r->matcher)->is_end;
     const char *bytes = tokenizer_piece(v->tokenizer, token, &length);
@@ -168,16 +225,11 @@ int constraint_run_follow(struct constraint_run *r, const uint32_t *tokens, size
 bool constraint_run_is_over(const struct constraint_run *r)
 {
     const struct matcher_position *p = grammar_matcher_now(&r->matcher);
-    return r->begins_after < 0 && p->is_end && p->n_active == 0;
+    return p->is_end && p->n_active == 0;
 }
 
 int constraint_run_mask(struct constraint_run *r, struct buf *out, struct err *err)
 {
-    if (r->begins_after >= 0) {
-        constraint_vocabulary_write_open(r->constraint->vocabulary, out);
-        return buf_failed(out) ? err_set(err, ERR_MEMORY, "there is no memory for a mask of tokens")
-                               : 0;
-    }
     struct grammar_masks *masks = r->constraint->masks;
     const uint64_t before = grammar_masks_work(masks);
     int rc = grammar_masks_write(masks, &r->matcher, out, err);

@@ -31,6 +31,15 @@ struct constraint_source {
     /* Stand before and behind what the rest describes, word by word; NULL: nothing. So a tool call
      * is a schema between "<tool_call>\n" and "\n</tool_call>". */
     const char *before, *after;
+    struct constraint_manner {
+        /* Before all that the model may think, in any words up to this mark; NULL: not. Unless it
+         * does so from the beginning, there is the other mark, or nothing is thought. */
+        const char *think_begin, *think_end;
+        bool thinks_at_once;
+        /* Instead of all that, behind a thought, it may call tools, in any words between these
+         * marks, as often as it likes; NULL: not. */
+        const char *call_begin, *call_end;
+    } manner;
 };
 
 /* ---- the ones that were compiled, kept for whoever asks next ---- */
@@ -55,10 +64,8 @@ void constraint_release(struct constraint *c); /* NULL is fine */
 /* ---- a choice on its way ---- */
 
 struct constraint_run;
-/* Holds c. begins_after: the token after which the constrained text begins, such as the end of a
- * model's thinking; until then only the end of the text is forbidden. -1: it begins at once. */
-int constraint_run_new(struct constraint_run **ret_run, struct constraint *c, int64_t begins_after,
-                       struct err *err);
+/* At the beginning of a text. Holds c. ERR_INPUT: it is too ambiguous. */
+int constraint_run_new(struct constraint_run **ret_run, struct constraint *c, struct err *err);
 void constraint_run_free(struct constraint_run *r); /* NULL is fine */
 /* Follows generated tokens, those that it has not seen yet of the n. So a run can be made again
  * from a choice's tokens. ERR_INTERNAL: one of them is none that the mask allowed. */

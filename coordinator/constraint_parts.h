@@ -23,7 +23,5 @@ struct constraint {
 
 int constraint_compile(struct grammar **ret_grammar, const struct constraint_source *source,
                        struct err *err);
-/* A mask that forbids tokens which end the text, and allows all others. */
-void constraint_vocabulary_write_open(const struct constraint_vocabulary *v, struct buf *out);
 
 #endif

@@ -1,7 +1,5 @@
 #include "coordinator/constraint_parts.h"
 
-#include "proto/token_mask.h"
-
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,11 +21,6 @@ static void vocabulary_release(struct constraint_vocabulary *v)
         return;
     grammar_vocabulary_free(v->tree);
     free(v);
-}
-
-void constraint_vocabulary_write_open(const struct constraint_vocabulary *v, struct buf *out)
-{
-    token_mask_write_ids(out, TOKEN_MASK_FORBIDDEN, v->tree->ends, v->tree->n_ends, v->tree->n_ids);
 }
 
 /* ---- constraints ---- */
@@ -84,15 +77,24 @@ void constraint_store_free(struct constraint_store *s)
 
 /* ---- by their source ---- */
 
+static void key_add(struct buf *key, const char *text)
+{
+    buf_printf(key, "%zu:%s", text ? strlen(text) : 0, text ? text : "");
+}
+
 /* Everything that makes two sources the same. NULL: no memory. */
 static char *source_key(const struct constraint_source *source)
 {
     char *json = source->json ? json_dumps(source->json, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
     struct buf key;
     buf_init(&key);
-    buf_printf(&key, "%d:%zu:%s%zu:%s", (int)source->kind,
-               source->before ? strlen(source->before) : 0, source->before ? source->before : "",
-               source->after ? strlen(source->after) : 0, source->after ? source->after : "");
+    buf_printf(&key, "%d%d", (int)source->kind, source->manner.thinks_at_once);
+    key_add(&key, source->before);
+    key_add(&key, source->after);
+    key_add(&key, source->manner.think_begin);
+    key_add(&key, source->manner.think_end);
+    key_add(&key, source->manner.call_begin);
+    key_add(&key, source->manner.call_end);
     if (json)
         buf_puts(&key, json);
     else
@@ -141,7 +143,7 @@ static int constraint_try(struct constraint *c, struct err *err)
     struct constraint_run *run = NULL;
     struct buf mask;
     buf_init(&mask);
-    int rc = constraint_run_new(&run, c, -1, err);
+    int rc = constraint_run_new(&run, c, err);
     if (rc == 0)
         rc = constraint_run_mask(run, &mask, err);
     constraint_run_free(run);

@@ -37,9 +37,7 @@ int request_prepare(struct request *r, const struct tokenizer *t, struct err *er
         stop_strings_init(&c->stops, (const char *const *)r->stop, r->n_stop);
         buf_init(&c->text);
         buf_init(&c->mask);
-        int rc = r->constraint
-                     ? constraint_run_new(&c->run, r->constraint, r->constraint_after, err)
-                     : 0;
+        int rc = r->constraint ? constraint_run_new(&c->run, r->constraint, err) : 0;
         if (rc != 0)
             return rc;
     }
@@ -97,7 +95,6 @@ int request_copy(struct request **ret_request, const struct request *of, const s
     r->sampling.bias = NULL;
     r->sampling.n_bias = 0;
     r->constraint = of->constraint ? constraint_hold(of->constraint) : NULL;
-    r->constraint_after = of->constraint_after;
     int rc = request_copy_lists(r, of, err);
     if (rc == 0)
         rc = request_prepare(r, t, err);

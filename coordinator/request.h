@@ -114,7 +114,6 @@ struct request {
     bool ignore_eos;
     bool keep_records;             /* logprobs, or token ids, are wanted */
     struct constraint *constraint; /* what the text must be; held; NULL: anything */
-    int64_t constraint_after;      /* token behind which it begins to be that; -1: at once */
     char **stop;                   /* owned */
     size_t n_stop;
 
@@ -141,15 +140,15 @@ struct request {
     void *owner; /* the API's own: who waits for it */
 };
 
-/* Room for the choices and their tokens, once prompt, max_tokens, n_choices, stops and constraint are
- * set. */
+/* Room for the choices and their tokens, once prompt, max_tokens, n_choices, stops and constraint
+ * are set. */
 int request_prepare(struct request *r, const struct tokenizer *t, struct err *err);
 /* Another request that asks the same, and is nobody's yet. */
 int request_copy(struct request **ret_request, const struct request *of, const struct tokenizer *t,
                  struct err *err);
-/* A token came back: text, records, stop strings, constraint, end of text, length. Sets finish. When
- * some of it was lost, for there was no memory, text is marked as failed, and so must the request be,
- * as when this fails: the token is not one that may come here. */
+/* A token came back: text, records, stop strings, constraint, end of text, length. Sets finish.
+ * When some of it was lost, for there was no memory, text is marked as failed, and so must the
+ * request be, as when this fails: the token is not one that may come here. */
 int request_accept_token(struct request *r, struct choice *c, const struct batch_result *result,
                          const struct tokenizer *t, struct err *err);
 /* Before a choice's next token is asked for: which ones it may be. ERR_INPUT: it costs too much. */

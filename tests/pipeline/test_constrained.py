@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+import scripted_model
 from cluster import Cluster, model_path
 
 openai = pytest.importorskip("openai")
@@ -92,6 +93,13 @@ def test_guided_json(client, schema, expected):
         assert json.loads(answer.message.content) == expected and answer.finish_reason == "stop"
 
 
+def test_responses(client):
+    answer = client.responses.create(
+        model="tiny", input="Hello!", max_output_tokens=300, temperature=1.5,
+        text={"format": {"type": "json_schema", "name": "it", "schema": PERSON, "strict": True}})
+    assert is_person(json.loads(answer.output_text)) and answer.status == "completed"
+
+
 # ---- other forms ----
 
 def test_regex(client):
@@ -159,6 +167,57 @@ def test_logprobs_are_of_the_raw_logits(client):
     assert any(r.token not in [t.token for t in r.top_logprobs] for r in records)
     assert all(t.logprob >= r.logprob or t.token == r.token
                for r in records for t in r.top_logprobs)
+
+
+# ---- models that think, and call tools ----
+
+SCRIPTS = {
+    "A": '<think>\nWell: no {"a": JSON yet.\n</think>\n\n{"a": 12}',
+    "B": 'Sure! Here is {"a": 3}',
+    "C": '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>',
+    "D": '<think>\nI had better look.\n</think>\n\n<tool_call>\n{"name": "weather", '
+         '"arguments": {}}\n</tool_call>',
+}
+NUMBER = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"],
+          "additionalProperties": False}
+# To such a model all that is not its script is as likely; its ids are bytes, then the tags.
+NO_TAGS = {str(token): -100 for token in (ord("<"), *range(256, 263))}
+TOOLS = [{"type": "function", "function": {"name": "weather",
+                                           "parameters": {"type": "object"}}}]
+
+
+@pytest.fixture(scope="module")
+def scripted(home):
+    model = scripted_model.make(home / "scripted-forms.gguf", SCRIPTS)
+    with Cluster(home, model, options=["--alias", "tiny"]) as c, \
+            openai.OpenAI(base_url=c.url + "/v1", api_key="none", timeout=60) as client:
+        yield client
+
+
+def script(client, letter, **how):
+    return chat(client, temperature=0, messages=[{"role": "user", "content": letter}],
+                response_format=schema_format(NUMBER), **how).choices[0]
+
+
+def test_thinks_before_the_answer(scripted):
+    choice = script(scripted, "A")
+    assert choice.message.reasoning_content == 'Well: no {"a": JSON yet.'
+    assert choice.message.content == '{"a": 12}' and choice.finish_reason == "stop"
+
+
+def test_says_nothing_but_the_answer(scripted):
+    choice = script(scripted, "B", logit_bias=NO_TAGS)
+    assert isinstance(json.loads(choice.message.content)["a"], int)
+    assert choice.finish_reason == "stop"
+
+
+def test_tools_may_be_called_instead(scripted):
+    for letter, arguments in (("C", {"city": "Rome"}), ("D", {})):
+        choice = script(scripted, letter, tools=TOOLS)
+        assert choice.finish_reason == "tool_calls" and not choice.message.content
+        assert json.loads(choice.message.tool_calls[0].function.arguments) == arguments
+    alone = script(scripted, "C", logit_bias=NO_TAGS)  # there are none
+    assert isinstance(json.loads(alone.message.content)["a"], int) and not alone.message.tool_calls
 
 
 # ---- the same bits ----

@@ -138,7 +138,7 @@ def control(kind, fields):
     return message({kind: message(fields)})
 
 
-PROTOCOL = 4  # PACELINE_PROTOCOL_VERSION
+PROTOCOL = 5  # PACELINE_PROTOCOL_VERSION
 
 
 def hello(protocol=PROTOCOL, numerics=1, version="9.9.9", name="stranger", threads=1, isa="scalar",

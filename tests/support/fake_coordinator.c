@@ -54,8 +54,8 @@ struct coordinator *fake_coordinator_new(const struct fake_coordinator_spec *spe
     if (weight_file_open(&c->weights, spec->model_path, &err) != 0 ||
         tokenizer_from_file(&c->tokenizer, c->weights, &err) != 0 ||
         model_config_read(&c->model, c->weights, &err) != 0 ||
-        constraint_store_new(&c->constraints, c->tokenizer,
-                             (uint32_t)c->model.vocabulary_size, &err) != 0 ||
+        constraint_store_new(&c->constraints, c->tokenizer, (uint32_t)c->model.vocabulary_size,
+                             &err) != 0 ||
         timeline_new(&c->timeline, &err) != 0 || metrics_new(&c->metrics, &err) != 0) {
         fprintf(stderr, "%s\n", err.text);
         abort();

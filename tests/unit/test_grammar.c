@@ -258,6 +258,48 @@ static void test_surroundings(void **state)
     grammar_free(g);
 }
 
+/* A thought of any words, but without its end, before the answer, or none; calls instead of it. */
+static void test_manner(void **state)
+{
+    static const char text[] = "[0-9]+";
+    struct constraint_source source = {
+        .kind = CONSTRAINT_REGEX,
+        .text = text,
+        .length = strlen(text),
+        .manner = {.think_begin = "<think>", .think_end = "</think>"}};
+    struct grammar *g = grammar_of(&source);
+    static const char *const accept[] = {"12", "<think>\nwell, </thin\n</think>\n\n12",
+                                         "<think></think>7", NULL};
+    static const char *const reject[] = {"",
+                                         "well 12",
+                                         "<think>12",
+                                         "<think>a</think>",
+                                         "<think>a</think>b</think>12",
+                                         "a</think>12",
+                                         NULL};
+    expect_texts(g, true, accept);
+    expect_texts(g, false, reject);
+    grammar_free(g);
+    source.manner.thinks_at_once = true;
+    g = grammar_of(&source);
+    static const char *const accept_inside[] = {"well\n</think>\n\n12", "</think>1", NULL};
+    static const char *const reject_inside[] = {"12", "a</think>b</think>12", NULL};
+    expect_texts(g, true, accept_inside);
+    expect_texts(g, false, reject_inside);
+    grammar_free(g);
+    source.manner.thinks_at_once = false;
+    source.manner.call_begin = "<call>";
+    source.manner.call_end = "</call>";
+    g = grammar_of(&source);
+    static const char *const accept_calls[] = {
+        "12", "<call>f</call>", "<think>a</think>\n<call>\nf\n</call>\n<call></call>", NULL};
+    static const char *const reject_calls[] = {"<call>f", "12<call>f</call>", "<call>f</call>12",
+                                               NULL};
+    expect_texts(g, true, accept_calls);
+    expect_texts(g, false, reject_calls);
+    grammar_free(g);
+}
+
 /* ---- limits ---- */
 
 /* Names of rules, with the number behind. */
@@ -365,6 +407,7 @@ int main(void)
         cmocka_unit_test(test_ebnf_is_refused),
         cmocka_unit_test(test_choices),
         cmocka_unit_test(test_surroundings),
+        cmocka_unit_test(test_manner),
         cmocka_unit_test(test_long_chains),
         cmocka_unit_test(test_what_is_too_large),
         cmocka_unit_test(test_memory_of_long_texts),

@@ -153,7 +153,6 @@ static struct request *constrained_request(const struct tokenizer *t, const char
     r->n_prompt = 1;
     r->n_choices = 2;
     r->max_tokens = max_tokens;
-    r->constraint_after = -1;
     assert_int_equal(constraint_store_new(&store, t, N_VOCABULARY, &err), 0);
     assert_int_equal(constraint_get(&r->constraint, store, &source, &err), 0);
     assert_int_equal(request_prepare(r, t, &err), 0);
