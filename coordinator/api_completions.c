@@ -220,8 +220,10 @@ void api_completions(struct api_call *c)
     api_params_clear(&params);
     if (rc == 0) {
         c->generation->is_echo = is_echo;
-        rc = api_completions_add_prompts(c, &err);
+        rc = api_params_constrain(&c->generation->params, c, NULL, &err);
     }
+    if (rc == 0)
+        rc = api_completions_add_prompts(c, &err);
     if (rc == 0 && is_echo && c->generation->params.sampling.logprobs)
         rc = api_generation_score_prompts(c, &err);
     if (rc == 0)

@@ -1,5 +1,6 @@
 #include "coordinator/api_params.h"
 
+#include "coordinator/api_constraint.h"
 #include "coordinator/json_body.h"
 #include "coordinator/json_text.h"
 
@@ -167,19 +168,10 @@ static int api_params_read_bias(struct api_params *p, const json_t *body, int64_
     return 0;
 }
 
-/* What would change the answer, but is not there, is refused instead of ignored. */
-static int api_params_refuse_missing(const json_t *body, struct err *err)
+static int api_params_check_user(const json_t *body, struct err *err)
 {
-    json_t *format = NULL;
-    int rc = json_body_object(body, "response_format", &format, err);
-    const char *type = json_string_value(json_object_get(format, "type"));
-    if (rc == 0 && format && (!type || strcmp(type, "text") != 0))
-        return err_set_param(err, ERR_INPUT, "response_format",
-                             "'response_format' can only be {\"type\":\"text\"} here.");
     const char *user = NULL;
-    if (rc == 0)
-        rc = json_body_string(body, "user", &user, NULL, err);
-    return rc;
+    return json_body_string(body, "user", &user, NULL, err);
 }
 
 int api_params_read_turn(struct api_params *p, const json_t *body, struct err *err)
@@ -239,7 +231,7 @@ int api_params_read(struct api_params *p, const struct api_call *c, struct err *
         rc = api_params_read_bias(p, c->body,
                                   coordinator_model(c->api->coordinator)->vocabulary_size, err);
     if (rc == 0)
-        rc = api_params_refuse_missing(c->body, err);
+        rc = api_params_check_user(c->body, err);
     return rc;
 }
 
@@ -249,7 +241,19 @@ void api_params_clear(struct api_params *p)
         free(p->stop[i]);
     free(p->stop);
     free((void *)p->sampling.bias);
+    constraint_release(p->constraint);
     *p = (struct api_params){0};
+}
+
+int api_params_constrain(struct api_params *p, const struct api_call *c,
+                         const struct constraint_manner *manner, struct err *err)
+{
+    int rc = api_constraint_read(c, manner, &p->constraint, err);
+    if (rc == 0 && p->constraint && p->ignore_eos)
+        rc = err_set_param(err, ERR_INPUT, "ignore_eos",
+                           "'ignore_eos' is not possible for a text that must be of a form: it "
+                           "ends when it is whole.");
+    return rc;
 }
 
 /* A model's name without what a '-' sets apart: "…-instruct-q4_k_m". */
@@ -346,6 +350,7 @@ int api_params_request(const struct api_params *p, struct api_call *c, uint32_t 
     r->priority = (int)p->priority;
     r->cache_prompt = p->cache_prompt;
     r->keep_records = p->return_token_ids || p->sampling.logprobs;
+    r->constraint = p->constraint ? constraint_hold(p->constraint) : NULL;
     int rc = api_params_copy_lists(p, r, err);
     if (rc != 0) {
         request_free(r);

@@ -23,10 +23,15 @@ struct api_params {
     bool return_token_ids;
     char **stop; /* owned */
     size_t n_stop;
+    struct constraint *constraint; /* held; NULL: any text */
 };
 
 /* Call api_params_clear() after success and failure alike. */
 int api_params_read(struct api_params *p, const struct api_call *c, struct err *err);
+/* Once it is known whether the model thinks or calls tools (NULL: neither): the form that the body
+ * asks for. */
+int api_params_constrain(struct api_params *p, const struct api_call *c,
+                         const struct constraint_manner *manner, struct err *err);
 void api_params_clear(struct api_params *p);
 /* priority and cache_prompt alone. */
 int api_params_read_turn(struct api_params *p, const json_t *body, struct err *err);

@@ -1,5 +1,6 @@
 #include "coordinator/api_prompt.h"
 
+#include "coordinator/api_generation.h"
 #include "coordinator/api_messages.h"
 #include "coordinator/api_params.h"
 #include "coordinator/api_tools.h"
@@ -7,10 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Templates open the reasoning, or leave that to the model. */
-static bool api_prompt_is_thinking(const struct buf *text)
+bool api_prompt_ends_with(const struct buf *text, const char *tag)
 {
-    static const char tag[] = REPLY_THINK_BEGIN;
     size_t length = text->length, n = strlen(tag);
     while (length && strchr(" \r\n", text->data[length - 1]))
         length--;
@@ -40,7 +39,9 @@ int api_prompt_make(struct api_prompt *p, struct api_call *c, struct err *err)
         return rc;
     p->rules = (struct reply_rules){
         .thinks = c->api->thinks,
-        .is_thinking = c->api->thinks && api_prompt_is_thinking(&p->text),
+        /* Templates open the reasoning, or leave that to the model. */
+        .is_thinking = c->api->thinks && api_prompt_ends_with(&p->text, REPLY_THINK_BEGIN),
+        .has_thought = c->api->thinks && api_prompt_ends_with(&p->text, REPLY_THINK_END),
         .format = tools.offered ? c->api->tool_format : TOOL_FORMAT_NONE,
         .tools = tools.offered,
         .is_single = tools.is_single || tools.forced,
@@ -49,6 +50,24 @@ int api_prompt_make(struct api_prompt *p, struct api_call *c, struct err *err)
         api_prompt_force_call(p, c, &tools);
     return buf_failed(&p->text) ? err_set(err, ERR_MEMORY, "There is no memory for the prompt.")
                                 : 0;
+}
+
+int api_prompt_constrain(struct api_call *c, const struct reply_rules *rules, bool has_begun_call,
+                         struct err *err)
+{
+    struct constraint_manner manner = {0};
+    if (has_begun_call)
+        return 0;
+    if (rules->thinks && !rules->has_thought) {
+        manner.think_begin = REPLY_THINK_BEGIN;
+        manner.think_end = REPLY_THINK_END;
+        manner.thinks_at_once = rules->is_thinking;
+    }
+    if (rules->format != TOOL_FORMAT_NONE) {
+        manner.call_begin = TOOL_CALLS_BEGIN;
+        manner.call_end = TOOL_CALLS_END;
+    }
+    return api_params_constrain(&c->generation->params, c, &manner, err);
 }
 
 void api_prompt_clear(struct api_prompt *p)

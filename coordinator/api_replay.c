@@ -27,8 +27,8 @@ bool api_replay_token(struct api_call *c, size_t prompt, int choice_index)
         return false;
     if ((int64_t)result.token >= coordinator_model(c->api->coordinator)->vocabulary_size)
         return false;
-    request_accept_token(r, choice, &result, t);
-    return true;
+    struct err err;
+    return request_accept_token(r, choice, &result, t, &err) == 0;
 }
 
 static bool api_replay_is_over(const struct request *r)

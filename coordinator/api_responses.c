@@ -2,6 +2,7 @@
 
 #include "coordinator/api_generation.h"
 #include "coordinator/api_messages.h"
+#include "coordinator/api_prompt.h"
 #include "coordinator/api_replay.h"
 #include "coordinator/api_responses_input.h"
 #include "coordinator/api_responses_object.h"
@@ -93,17 +94,20 @@ static int api_responses_add_prompt(struct api_call *c, struct err *err)
     uint32_t *ids = NULL;
     size_t n_ids = 0;
     struct request *r = NULL;
+    struct reply_rules rules = {0};
     int rc = api_responses_encode(c, &ids, &n_ids, err);
+    if (rc == 0) {
+        api_responses_input_rules(c, ids, n_ids, &rules);
+        rc = api_prompt_constrain(c, &rules, false, err);
+    }
     if (rc == 0)
         rc = api_params_request(&c->generation->params, c, ids, n_ids, &r, err);
     if (rc != 0) {
         free(ids);
         return rc;
     }
-    struct reply_rules rules = {0};
     struct buf nothing;
     buf_init(&nothing);
-    api_responses_input_rules(c, ids, n_ids, &rules); /* before the request has them */
     rc = api_generation_add(c, r, err);
     return rc != 0 ? rc : api_generation_read_replies(c->generation, &rules, &nothing, err);
 }

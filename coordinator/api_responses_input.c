@@ -1,6 +1,7 @@
 #include "coordinator/api_responses_input.h"
 
 #include "coordinator/api_messages.h"
+#include "coordinator/api_prompt.h"
 #include "coordinator/api_responses.h"
 #include "coordinator/api_store.h"
 #include "coordinator/detokenizer.h"
@@ -286,7 +287,6 @@ static int api_responses_add_input(json_t *messages, const json_t *question, str
 void api_responses_input_rules(const struct api_call *c, const uint32_t *ids, size_t n,
                                struct reply_rules *ret_rules)
 {
-    static const char tag[] = REPLY_THINK_BEGIN;
     const struct tokenizer *t = coordinator_tokenizer(c->api->coordinator);
     struct buf tail;
     buf_init(&tail);
@@ -295,12 +295,10 @@ void api_responses_input_rules(const struct api_call *c, const uint32_t *ids, si
         const char *piece = tokenizer_piece(t, ids[i], &length);
         buf_append(&tail, piece, length);
     }
-    size_t end = tail.length, size = strlen(tag);
-    while (end && strchr(" \r\n", tail.data[end - 1]))
-        end--;
-    bool is_open = end >= size && memcmp(tail.data + end - size, tag, size) == 0;
-    *ret_rules =
-        (struct reply_rules){.thinks = c->api->thinks, .is_thinking = c->api->thinks && is_open};
+    *ret_rules = (struct reply_rules){
+        .thinks = c->api->thinks,
+        .is_thinking = c->api->thinks && api_prompt_ends_with(&tail, REPLY_THINK_BEGIN),
+        .has_thought = c->api->thinks && api_prompt_ends_with(&tail, REPLY_THINK_END)};
     buf_clear(&tail);
 }
 

@@ -11,7 +11,7 @@ enum {
 };
 
 struct chat_template {
-    struct jinja_arena arena;
+    struct arena arena;
     struct jinja_node *body;
 };
 
@@ -24,7 +24,7 @@ int chat_template_new(struct chat_template **ret_template, const char *source, s
     struct chat_template *t = calloc(1, sizeof *t);
     if (!t)
         return err_set(err, ERR_MEMORY, "chat template: no memory");
-    jinja_arena_init(&t->arena, MAX_TREE_BYTES);
+    arena_init(&t->arena, MAX_TREE_BYTES);
     int rc = jinja_parse(&t->body, &t->arena, source, length, err);
     if (rc == 0) {
         *ret_template = t;
@@ -38,7 +38,7 @@ void chat_template_free(struct chat_template *t)
 {
     if (!t)
         return;
-    jinja_arena_clear(&t->arena);
+    arena_clear(&t->arena);
     free(t);
 }
 
@@ -60,7 +60,7 @@ int chat_template_render(const struct chat_template *t, const json_t *context, s
     struct buf text;
     buf_init(&text);
     r.out = &text;
-    jinja_arena_init(&r.arena, JINJA_RUN_MAX_MEMORY);
+    arena_init(&r.arena, JINJA_RUN_MAX_MEMORY);
     int rc = jinja_run_push_scope(&r, NULL);
     if (rc == 0)
         rc = set_names(&r, context);
@@ -74,6 +74,6 @@ int chat_template_render(const struct chat_template *t, const json_t *context, s
             rc = err_set(err, ERR_MEMORY, "chat template: no memory for the prompt");
     }
     buf_clear(&text);
-    jinja_arena_clear(&r.arena);
+    arena_clear(&r.arena);
     return rc;
 }

@@ -29,6 +29,7 @@ struct coordinator {
     struct deployment deployment;
     struct scheduler scheduler;
     struct tokenizer *tokenizer;
+    struct constraint_store *constraints;
     struct timeline *timeline;
     struct metrics *metrics;
     int64_t last_time_kept_ms;
@@ -196,6 +197,8 @@ int coordinator_submit(struct coordinator *c, struct request *const *requests, s
     int64_t n_choices = 0;
     for (size_t i = 0; i < n; i++) {
         int rc = coordinator_check_request(c, requests[i], err);
+        for (int k = 0; rc == 0 && k < requests[i]->n_choices; k++)
+            rc = request_make_mask(&requests[i]->choices[k], err);
         if (rc != 0)
             return rc;
         n_choices += requests[i]->n_choices;
@@ -272,8 +275,8 @@ static void coordinator_expire(struct coordinator *c, int64_t now_ms)
 /* ---- what comes back ---- */
 
 /* A token of the text. With the first one it is certain how much of the prompt was found. */
-static void coordinator_take_token(struct coordinator *c, struct choice *choice,
-                                   const struct batch_result *row)
+static int coordinator_take_token(struct coordinator *c, struct choice *choice,
+                                  const struct batch_result *row, struct err *err)
 {
     struct request *r = choice->request;
     bool is_first = !r->first_token_us;
@@ -281,8 +284,9 @@ static void coordinator_take_token(struct coordinator *c, struct choice *choice,
         c->n_looked_up_tokens += (uint64_t)r->n_prompt;
         c->n_found_tokens += (uint64_t)r->n_cached;
     }
-    request_accept_token(r, choice, row, c->tokenizer);
+    int rc = request_accept_token(r, choice, row, c->tokenizer, err);
     metrics_token(c->metrics, r, choice, is_first);
+    return rc == 0 ? request_make_mask(choice, err) : rc;
 }
 
 static void coordinator_take_result(void *context, const struct pipeline_result *result)
@@ -303,7 +307,10 @@ static void coordinator_take_result(void *context, const struct pipeline_result 
     }
     switch (result->row.kind) {
     case BATCH_SAMPLE:
-        coordinator_take_token(c, choice, &result->row);
+        if (coordinator_take_token(c, choice, &result->row, &why) != 0) {
+            coordinator_fail(c, r, &why);
+            return;
+        }
         break;
     case BATCH_SCORE:
         request_accept_score(r, choice, &result->row);
@@ -420,8 +427,8 @@ int coordinator_run(struct coordinator *c, struct err *err)
         return rc;
     coordinator_on_event(c, event);
     pipeline_receive(&c->pipeline, (uint32_t)c->deployment.model.vocabulary_size,
-                     (uint32_t)c->deployment.model.hidden_size,
-                     coordinator_take_result, coordinator_step_done, c);
+                     (uint32_t)c->deployment.model.hidden_size, coordinator_take_result,
+                     coordinator_step_done, c);
     if (c->deployment.state != DEPLOYMENT_SERVING)
         return 0;
     struct err trouble = {0};
@@ -494,6 +501,9 @@ static int coordinator_open_model(struct coordinator *c, struct err *err)
     int rc = deployment_open(&c->deployment, &spec, err);
     if (rc == 0)
         rc = tokenizer_from_file(&c->tokenizer, c->deployment.weights, err);
+    if (rc == 0)
+        rc = constraint_store_new(&c->constraints, c->tokenizer, c->deployment.limits.vocabulary,
+                                  err);
     if (rc != 0)
         return rc;
     const struct batch_limits *limits = &c->deployment.limits;
@@ -583,6 +593,7 @@ void coordinator_close(struct coordinator *c)
     while (c->requests)
         coordinator_end(c, c->requests, FINISH_CANCELLED);
     scheduler_clear(&c->scheduler);
+    constraint_store_free(c->constraints);
     tokenizer_free(c->tokenizer);
     shipping_close(c->shipping); /* it lends what the deployment has mapped */
     deployment_close(&c->deployment);
@@ -784,6 +795,11 @@ const char *coordinator_model_alias(const struct coordinator *c)
 const struct tokenizer *coordinator_tokenizer(const struct coordinator *c)
 {
     return c->tokenizer;
+}
+
+struct constraint_store *coordinator_constraints(const struct coordinator *c)
+{
+    return c->constraints;
 }
 
 const struct weight_file *coordinator_weights(const struct coordinator *c)

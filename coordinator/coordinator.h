@@ -109,6 +109,7 @@ const struct metrics *coordinator_metrics(const struct coordinator *c);
 const struct model_config *coordinator_model(const struct coordinator *c);
 const char *coordinator_model_alias(const struct coordinator *c); /* what /v1/models says */
 const struct tokenizer *coordinator_tokenizer(const struct coordinator *c);
+struct constraint_store *coordinator_constraints(const struct coordinator *c);
 const struct weight_file *coordinator_weights(const struct coordinator *c);
 int coordinator_context(const struct coordinator *c);             /* positions of one sequence */
 const char *coordinator_fingerprint(const struct coordinator *c); /* "fp_…": weights and numerics */

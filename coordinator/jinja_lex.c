@@ -7,13 +7,13 @@
 
 enum { MAX_NAME_BYTES = 255 };
 
-int jinja_lex_open(struct jinja_lex *l, struct jinja_arena *arena, const char *source,
-                   size_t length, struct err *err)
+int jinja_lex_open(struct jinja_lex *l, struct arena *arena, const char *source, size_t length,
+                   struct err *err)
 {
     *l = (struct jinja_lex){.arena = arena, .line = 1, .line_starting = true, .err = err};
     if (!jinja_text_is_valid((struct jinja_string){source, length}))
         return err_set(err, ERR_MODEL, "chat template: it is not valid UTF-8");
-    char *copy = jinja_arena_alloc(arena, length + 1);
+    char *copy = arena_alloc(arena, length + 1);
     if (!copy)
         return err_set(err, ERR_MEMORY, "chat template: no memory for its text");
     size_t n = 0;

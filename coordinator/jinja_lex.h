@@ -3,8 +3,8 @@
 #ifndef PACELINE_COORDINATOR_JINJA_LEX_H
 #define PACELINE_COORDINATOR_JINJA_LEX_H
 
+#include "base/arena.h"
 #include "base/err.h"
-#include "coordinator/jinja_arena.h"
 #include "coordinator/jinja_value.h"
 
 enum jinja_token_kind {
@@ -32,7 +32,7 @@ struct jinja_token {
 enum { JINJA_LEX_MAX_BRACKETS = 128 };
 
 struct jinja_lex {
-    struct jinja_arena *arena;
+    struct arena *arena;
     const char *source;
     size_t length, at;
     int line;
@@ -44,8 +44,8 @@ struct jinja_lex {
 };
 
 /* The source is copied into the arena. ERR_MODEL if it is not UTF-8. */
-int jinja_lex_open(struct jinja_lex *l, struct jinja_arena *arena, const char *source,
-                   size_t length, struct err *err);
+int jinja_lex_open(struct jinja_lex *l, struct arena *arena, const char *source, size_t length,
+                   struct err *err);
 int jinja_lex_next(struct jinja_lex *l, struct jinja_token *ret);
 
 #endif

@@ -78,7 +78,7 @@ int jinja_lex_literal_string(struct jinja_lex *l, struct jinja_token *ret, size_
         if (slash)
             ok = unescape(&b, &at, end);
     }
-    char *copy = jinja_arena_alloc(l->arena, b.length);
+    char *copy = arena_alloc(l->arena, b.length);
     int rc = 0;
     if (!ok)
         rc = err_set(l->err, ERR_MODEL,

@@ -347,7 +347,7 @@ static int check_calls(struct jinja_parser *p)
     return 0;
 }
 
-int jinja_parse(struct jinja_node **ret_body, struct jinja_arena *arena, const char *source,
+int jinja_parse(struct jinja_node **ret_body, struct arena *arena, const char *source,
                 size_t length, struct err *err)
 {
     struct jinja_parser p = {.err = err};

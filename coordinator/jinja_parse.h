@@ -5,7 +5,7 @@
 #include "coordinator/jinja_ast.h"
 
 /* *ret_body: the statements, in the arena. ERR_MODEL names the construct and its line. */
-int jinja_parse(struct jinja_node **ret_body, struct jinja_arena *arena, const char *source,
+int jinja_parse(struct jinja_node **ret_body, struct arena *arena, const char *source,
                 size_t length, struct err *err);
 
 #endif

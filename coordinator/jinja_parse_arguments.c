@@ -77,7 +77,7 @@ static int check_names(struct jinja_parser *p, const struct jinja_node *n)
 int jinja_parse_arguments_bind(struct jinja_parser *p, struct jinja_node *n, const char *what)
 {
     const struct jinja_callable *c = n->callable;
-    n->bound = jinja_arena_array(p->lex.arena, JINJA_MAX_PARAMS, sizeof *n->bound);
+    n->bound = arena_array(p->lex.arena, JINJA_MAX_PARAMS, sizeof *n->bound);
     if (!n->bound)
         return jinja_parser_fail(p, n->line, "the template is too large");
     int position = 0, given = 0;

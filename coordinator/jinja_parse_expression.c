@@ -247,7 +247,7 @@ static int parse_strings(struct jinja_parser *p, struct jinja_node *n)
         rc = jinja_parser_advance(p);
     }
     if (rc == 0 && count > 1) {
-        char *copy = jinja_arena_alloc(p->lex.arena, b.length);
+        char *copy = arena_alloc(p->lex.arena, b.length);
         if (!copy || buf_failed(&b))
             rc = jinja_parser_fail(p, n->line, "the template is too large");
         else if (b.length)

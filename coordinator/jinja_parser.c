@@ -87,7 +87,7 @@ int jinja_parser_name(struct jinja_parser *p, struct jinja_string *ret)
 
 int jinja_parser_node(struct jinja_parser *p, enum jinja_node_kind kind, struct jinja_node **ret)
 {
-    struct jinja_node *n = jinja_arena_alloc(p->lex.arena, sizeof *n);
+    struct jinja_node *n = arena_alloc(p->lex.arena, sizeof *n);
     if (!n)
         return err_set(p->err, ERR_MODEL, "chat template, line %d: the template is too large",
                        p->now.line);

@@ -49,7 +49,7 @@ int jinja_run_alloc(struct jinja_run *r, size_t count, size_t size, void *ret_po
         return rc;
     if (size && count > (r->arena.limit - r->arena.used) / size)
         return jinja_run_fail(r, "the values need more than %d MiB", JINJA_RUN_MAX_MEMORY >> 20);
-    void *block = jinja_arena_array(&r->arena, count, size);
+    void *block = arena_array(&r->arena, count, size);
     if (!block)
         return jinja_run_no_memory(r);
     memcpy(ret_pointer, &block, sizeof block);

@@ -2,9 +2,9 @@
 #ifndef PACELINE_COORDINATOR_JINJA_RUN_H
 #define PACELINE_COORDINATOR_JINJA_RUN_H
 
+#include "base/arena.h"
 #include "base/buf.h"
 #include "base/err.h"
-#include "coordinator/jinja_arena.h"
 #include "coordinator/jinja_value.h"
 
 struct jinja_variable {
@@ -21,7 +21,7 @@ struct jinja_scope {
 enum jinja_flow { JINJA_GO_ON, JINJA_BREAK, JINJA_CONTINUE };
 
 struct jinja_run {
-    struct jinja_arena arena;
+    struct arena arena;
     struct buf *out; /* where text goes now: the prompt, or what a macro captures */
     struct jinja_scope *scope;
     uint64_t steps; /* done so far */

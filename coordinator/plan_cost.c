@@ -104,7 +104,7 @@ static void plan_model_add_working(struct plan_model *m, const struct model_conf
         slots *= 2;
     m->head_working_bytes =
         tile_rows * (c->hidden_size + vocabulary) * f + logit_rows * row_values * f +
-        (int64_t)l->max_outputs * (int64_t)sizeof(struct batch_result) + vocabulary * 37 +
+        (int64_t)l->max_outputs * (int64_t)sizeof(struct batch_result) + vocabulary * 41 +
         (int64_t)l->max_sequences * (12 * counted + 4 * slots);
 }
 

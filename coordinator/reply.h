@@ -13,7 +13,8 @@
 
 struct reply_rules {
     bool thinks;             /* "<think>…</think>" at the beginning is reasoning */
-    bool is_thinking;        /* and the prompt ends with "<think>" already */
+    bool is_thinking;        /* and the prompt ends with "<think>" already, */
+    bool has_thought;        /* or with "</think>": that part is over */
     enum tool_format format; /* TOOL_FORMAT_NONE: no calls are looked for */
     const json_t *tools;     /* borrowed; see tool_calls_parse() */
     bool is_single;          /* whatever follows the first call is dropped */

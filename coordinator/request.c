@@ -12,6 +12,8 @@ static size_t request_records(const struct request *r)
     return (size_t)(r->kind == REQUEST_SCORE ? r->n_prompt : r->max_tokens) + 1;
 }
 
+#define CANNOT_FOLLOW "the answer cannot be kept to the form that was asked for"
+
 int request_prepare(struct request *r, const struct tokenizer *t, struct err *err)
 {
     r->choices = calloc((size_t)r->n_choices, sizeof *r->choices);
@@ -34,6 +36,10 @@ int request_prepare(struct request *r, const struct tokenizer *t, struct err *er
         detokenizer_init(&c->detokenizer, t, true);
         stop_strings_init(&c->stops, (const char *const *)r->stop, r->n_stop);
         buf_init(&c->text);
+        buf_init(&c->mask);
+        int rc = r->constraint ? constraint_run_new(&c->run, r->constraint, err) : 0;
+        if (rc != 0)
+            return rc;
     }
     if (r->kind == REQUEST_SCORE && r->n_prompt > 1) {
         r->scores = calloc((size_t)r->n_prompt - 1, sizeof *r->scores);
@@ -88,6 +94,7 @@ int request_copy(struct request **ret_request, const struct request *of, const s
     r->sampling = of->sampling;
     r->sampling.bias = NULL;
     r->sampling.n_bias = 0;
+    r->constraint = of->constraint ? constraint_hold(of->constraint) : NULL;
     int rc = request_copy_lists(r, of, err);
     if (rc == 0)
         rc = request_prepare(r, t, err);
@@ -150,9 +157,31 @@ static void choice_finish(struct choice *c, enum finish_reason reason)
     c->finish = reason;
 }
 
-void request_accept_token(struct request *r, struct choice *c, const struct batch_result *result,
-                          const struct tokenizer *t)
+/* Follows the newest token. What is whole is over. */
+static int choice_follow(struct choice *c, struct err *err)
 {
+    const struct request *r = c->request;
+    if (constraint_run_follow(c->run, c->tokens + r->n_prompt, (size_t)(c->n_tokens - r->n_prompt),
+                              err) != 0)
+        return err_prefix(err, CANNOT_FOLLOW);
+    if (c->finish == FINISH_NONE && constraint_run_is_over(c->run))
+        choice_finish(c, FINISH_STOP);
+    return 0;
+}
+
+int request_make_mask(struct choice *c, struct err *err)
+{
+    if (!c->run || c->finish != FINISH_NONE)
+        return 0;
+    buf_reset(&c->mask);
+    int rc = constraint_run_mask(c->run, &c->mask, err);
+    return rc == 0 ? 0 : err_prefix(err, CANNOT_FOLLOW);
+}
+
+int request_accept_token(struct request *r, struct choice *c, const struct batch_result *result,
+                         const struct tokenizer *t, struct err *err)
+{
+    int rc = 0;
     assert(c->finish == FINISH_NONE && c->n_tokens < r->n_prompt + r->max_tokens);
     if (!r->first_token_us)
         r->first_token_us = clock_now_us();
@@ -166,11 +195,16 @@ void request_accept_token(struct request *r, struct choice *c, const struct batc
         request_keep_record(r, c, result);
         if (stopped)
             c->finish = FINISH_STOP;
-        else if (c->n_tokens == r->n_prompt + r->max_tokens)
+        if (c->run)
+            rc = choice_follow(c, err);
+        if (c->finish == FINISH_NONE && c->n_tokens == r->n_prompt + r->max_tokens)
             choice_finish(c, FINISH_LENGTH);
     } else {
         choice_finish(c, FINISH_STOP);
+        if (c->run)
+            rc = choice_follow(c, err);
     }
+    return rc;
 }
 
 void request_accept_score(struct request *r, struct choice *c, const struct batch_result *result)
@@ -226,6 +260,8 @@ void request_free(struct request *r)
         free(c->tokens);
         free(c->blocks);
         choice_counts_clear(&c->counts);
+        constraint_run_free(c->run);
+        buf_clear(&c->mask);
         stop_strings_clear(&c->stops);
         buf_clear(&c->text);
     }
@@ -233,6 +269,7 @@ void request_free(struct request *r)
     for (size_t i = 0; i < r->n_stop; i++)
         free(r->stop[i]);
     free(r->stop);
+    constraint_release(r->constraint);
     free((void *)r->sampling.bias);
     free(r->prompt);
     free(r->scores);

@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "coordinator/choice_counts.h"
+#include "coordinator/constraint.h"
 #include "coordinator/detokenizer.h"
 #include "coordinator/prefix_name.h"
 #include "coordinator/stop_strings.h"
@@ -65,6 +66,8 @@ struct choice {
     int n_before_step;           /* n_computed before that one */
     bool counts_told;            /* the workers know its token counts */
     struct choice_counts counts; /* of its tokens, when there are penalties */
+    struct constraint_run *run;  /* where its text stands in what it must be, or NULL */
+    struct buf mask;             /* of the tokens that can be next; then */
     int in_flight;               /* steps that carry it now */
     int64_t last_news_us;        /* when it arrived, or its last token came */
     bool is_replaying;           /* a new plan computes anew what it had */
@@ -114,10 +117,11 @@ struct request {
     bool cache_prompt;   /* the prompt may be found in the prefix cache, and be kept there */
     int64_t deadline_us; /* of clock_now_us(): past it the request fails; 0: none */
     struct batch_sampling
-        sampling; /* bias owned; counts, forbidden and choice are the scheduler's */
+        sampling; /* bias owned; counts, forbidden, mask and choice are the scheduler's */
     bool ignore_eos;
-    bool keep_records; /* logprobs, or token ids, are wanted */
-    char **stop;       /* owned */
+    bool keep_records;             /* logprobs, or token ids, are wanted */
+    struct constraint *constraint; /* what the text must be; held; NULL: anything */
+    char **stop;                   /* owned */
     size_t n_stop;
 
     /* scheduler */
@@ -143,15 +147,19 @@ struct request {
     void *owner; /* the API's own: who waits for it */
 };
 
-/* Room for the choices and their tokens, once prompt, max_tokens, n_choices and stops are set. */
+/* Room for the choices and their tokens, once prompt, max_tokens, n_choices, stops and constraint
+ * are set. */
 int request_prepare(struct request *r, const struct tokenizer *t, struct err *err);
 /* Another request that asks the same, and is nobody's yet. */
 int request_copy(struct request **ret_request, const struct request *of, const struct tokenizer *t,
                  struct err *err);
-/* A token came back: text, records, stop strings, end of text, length. Sets finish. When some of it
- * was lost, for there was no memory, text is marked as failed, and so must the request be. */
-void request_accept_token(struct request *r, struct choice *c, const struct batch_result *result,
-                          const struct tokenizer *t);
+/* A token came back: text, records, stop strings, constraint, end of text, length. Sets finish.
+ * When some of it was lost, for there was no memory, text is marked as failed, and so must the
+ * request be, as when this fails: the token is not one that may come here. */
+int request_accept_token(struct request *r, struct choice *c, const struct batch_result *result,
+                         const struct tokenizer *t, struct err *err);
+/* Before a choice's next token is asked for: which ones it may be. ERR_INPUT: it costs too much. */
+int request_make_mask(struct choice *c, struct err *err);
 /* The next token of the prompt was scored. */
 void request_accept_score(struct request *r, struct choice *c, const struct batch_result *result);
 /* A row of logits or a hidden state came: [n] float32, of any alignment. No memory: rows is marked

@@ -134,6 +134,8 @@ static int step_builder_add_outputs(struct step_builder *b, struct choice *c, ui
         } else {
             o->sampling = r->sampling;
             o->sampling.choice = (uint32_t)c->index;
+            o->sampling.mask = (const unsigned char *)c->mask.data; /* stays until its result */
+            o->sampling.n_mask = (uint32_t)c->mask.length;
             if (step_builder_penalises(&r->sampling)) {
                 int rc = step_builder_fill_counts(b, c, &o->sampling, err);
                 if (rc != 0)
@@ -161,7 +163,7 @@ static size_t step_builder_bytes(const struct step_builder *b, const struct choi
         counts = 1;
     if (!step_builder_penalises(p))
         counts = 0;
-    return bytes + 96 + 13 * p->n_bias + 5 * p->n_forbidden + 12 * counts;
+    return bytes + 96 + 13 * p->n_bias + 5 * p->n_forbidden + 12 * counts + c->mask.length;
 }
 
 bool step_builder_fits(const struct step_builder *b, const struct choice *c, int count)

@@ -1,6 +1,7 @@
 #include "proto/batch.h"
 
 #include "kernels/attention.h"
+#include "proto/token_mask.h"
 
 #include <math.h>
 #include <stddef.h>
@@ -97,7 +98,9 @@ static int batch_check_lists(const struct batch_sampling *s, const struct batch_
         if (s->forbidden[i] >= l->vocabulary)
             return err_set(err, ERR_INPUT, "forbidden token %u is not in the vocabulary of %u",
                            s->forbidden[i], l->vocabulary);
-    return 0;
+    if (s->n_mask > 0 && !s->mask)
+        return err_set(err, ERR_INPUT, "a token mask has a length without content");
+    return s->n_mask ? token_mask_check(s->mask, s->n_mask, l->vocabulary, err) : 0;
 }
 
 /* Comparisons are written so that a NaN fails them. */

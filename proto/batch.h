@@ -51,6 +51,8 @@ struct batch_sampling {
     uint32_t top_logprobs;
     uint32_t n_forbidden;
     const uint32_t *forbidden;
+    uint32_t n_mask;           /* bytes; 0: every token is possible */
+    const unsigned char *mask; /* proto/token_mask.h */
 };
 
 /* = OutputKind on the wire */

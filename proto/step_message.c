@@ -84,6 +84,8 @@ static void step_fill_sampling(Paceline__Sampling *to, const struct batch_sampli
     to->top_logprobs = from->top_logprobs;
     to->n_forbidden = from->n_forbidden;
     to->forbidden = (uint32_t *)from->forbidden; /* packed from, never written */
+    to->mask.len = from->n_mask;
+    to->mask.data = (uint8_t *)from->mask;
 }
 
 static void step_fill_outputs(struct step_draft *d, const struct batch *b)
@@ -185,6 +187,8 @@ static void step_read_sampling(struct batch_sampling *to, const Paceline__Sampli
         .top_logprobs = from->top_logprobs,
         .n_forbidden = (uint32_t)from->n_forbidden,
         .forbidden = from->forbidden,
+        .n_mask = (uint32_t)from->mask.len,
+        .mask = from->mask.data,
     };
 }
 

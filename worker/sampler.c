@@ -4,6 +4,7 @@
 #include "kernels/fmath.h"
 #include "kernels/philox.h"
 #include "kernels/softmax.h"
+#include "proto/token_mask.h"
 #include "worker/candidates.h"
 #include "worker/token_counts.h"
 
@@ -22,6 +23,7 @@ struct sampler {
     int vocabulary;
     uint32_t max_sequences;
     struct token_counts *counts; /* [max_sequences] */
+    float *masked;               /* [vocabulary]: logits of a row with a mask */
     float *scaled, *weights;     /* [vocabulary], valid in blocks that were weighed */
     /* Of blocks of SOFTMAX_BLOCK ids: sums of weights; maxima of the raw logits, and of the scaled
      * ones, by which most blocks are passed over without a look at their elements. */
@@ -50,7 +52,7 @@ static uint32_t most_tokens(int vocabulary, uint32_t max_context)
 
 size_t sampler_memory(int vocabulary, uint32_t max_sequences, uint32_t max_context)
 {
-    size_t of_token = 2 * sizeof(float) + sizeof(double) + sizeof(bool) + sizeof(uint32_t);
+    size_t of_token = 3 * sizeof(float) + sizeof(double) + sizeof(bool) + sizeof(uint32_t);
     size_t of_sequence =
         sizeof(struct token_counts) + token_counts_memory(most_tokens(vocabulary, max_context));
     return sizeof(struct sampler) + (size_t)vocabulary * of_token +
@@ -62,6 +64,7 @@ static bool sampler_claim(struct sampler *s, uint32_t max_context)
 {
     size_t n = (size_t)s->vocabulary, blocks = (size_t)block_count(s->vocabulary);
     s->counts = calloc(s->max_sequences ? s->max_sequences : 1, sizeof *s->counts);
+    s->masked = calloc(n, sizeof *s->masked);
     s->scaled = calloc(n, sizeof *s->scaled);
     s->weights = calloc(n, sizeof *s->weights);
     s->block_sums = calloc(blocks, sizeof *s->block_sums);
@@ -71,8 +74,8 @@ static bool sampler_claim(struct sampler *s, uint32_t max_context)
     s->adjusted = calloc(n, sizeof *s->adjusted);
     s->is_touched = calloc(n, sizeof *s->is_touched);
     s->touched = calloc(n, sizeof *s->touched);
-    bool ok = s->counts && s->scaled && s->weights && s->block_sums && s->raw_maxima && s->maxima &&
-              s->is_touched_block && s->adjusted && s->is_touched && s->touched &&
+    bool ok = s->counts && s->masked && s->scaled && s->weights && s->block_sums && s->raw_maxima &&
+              s->maxima && s->is_touched_block && s->adjusted && s->is_touched && s->touched &&
               candidates_init(&s->candidates, s->vocabulary);
     for (uint32_t i = 0; ok && i < s->max_sequences; i++)
         ok = token_counts_init(&s->counts[i], most_tokens(s->vocabulary, max_context));
@@ -108,6 +111,7 @@ void sampler_free(struct sampler *s)
         token_counts_clear(&s->counts[i]);
     candidates_clear(&s->candidates);
     free(s->counts);
+    free(s->masked);
     free(s->scaled);
     free(s->weights);
     free(s->block_sums);
@@ -436,6 +440,17 @@ static void update_counts(struct sampler *s, const struct batch_output *o)
                          p->counts[i].in_prompt);
 }
 
+/* What may be chosen from: the logits, or a copy in which those that the mask forbids are -inf. */
+static const float *masked_logits(struct sampler *s, const struct batch_sampling *p,
+                                  const float *logits, struct raw *raw)
+{
+    if (!p->n_mask)
+        return logits;
+    token_mask_apply(p->mask, p->n_mask, logits, s->masked, (uint32_t)s->vocabulary);
+    raw_maximum(s, s->masked, raw); /* a NaN was found before */
+    return s->masked;
+}
+
 void sampler_choose(struct sampler *s, const struct batch_output *o, const float *logits,
                     struct batch_result *ret_result)
 {
@@ -448,21 +463,24 @@ void sampler_choose(struct sampler *s, const struct batch_output *o, const float
         ret_result->not_a_number = true;
         return;
     }
-    adjust(s, o, logits);
+    const float *judged = masked_logits(s, p, logits, &raw);
+    adjust(s, o, judged);
     bool greedy = !(p->temperature > 0.0f);
     double maximum = (double)raw.maximum;
     uint32_t token = (uint32_t)raw.argmax;
     if (!greedy || s->n_touched > 0)
-        maximum = adjusted_maximum(s, logits, &raw, &token);
+        maximum = adjusted_maximum(s, judged, &raw, &token);
     if (!isfinite(maximum))
         ret_result->not_a_number = true;
     else if (!greedy)
-        token = draw(s, o, logits, maximum);
+        token = draw(s, o, judged, maximum);
     forget_touched(s);
     s->last_token = token;
     if (ret_result->not_a_number)
         return;
     ret_result->token = token;
+    if (p->logprobs && p->n_mask)
+        raw_maximum(s, logits, &raw);
     if (p->logprobs && isfinite(raw.maximum)) {
         raw_log_sum(s, logits, &raw);
         ret_result->logprob = raw_logprob(&raw, logits[token]);

@@ -15,6 +15,7 @@ struct coordinator {
     struct fake_coordinator_spec spec;
     struct weight_file *weights;
     struct tokenizer *tokenizer;
+    struct constraint_store *constraints;
     struct timeline *timeline; /* 300 steps of one stage */
     struct metrics *metrics;
     struct model_config model;
@@ -53,6 +54,8 @@ struct coordinator *fake_coordinator_new(const struct fake_coordinator_spec *spe
     if (weight_file_open(&c->weights, spec->model_path, &err) != 0 ||
         tokenizer_from_file(&c->tokenizer, c->weights, &err) != 0 ||
         model_config_read(&c->model, c->weights, &err) != 0 ||
+        constraint_store_new(&c->constraints, c->tokenizer, (uint32_t)c->model.vocabulary_size,
+                             &err) != 0 ||
         timeline_new(&c->timeline, &err) != 0 || metrics_new(&c->metrics, &err) != 0) {
         fprintf(stderr, "%s\n", err.text);
         abort();
@@ -64,6 +67,7 @@ struct coordinator *fake_coordinator_new(const struct fake_coordinator_spec *spe
 void fake_coordinator_free(struct coordinator *c)
 {
     assert(c->n_open == 0 && !c->changed);
+    constraint_store_free(c->constraints);
     tokenizer_free(c->tokenizer);
     timeline_free(c->timeline);
     metrics_free(c->metrics);
@@ -226,7 +230,9 @@ static void fake_step_choice(struct coordinator *c, struct request *r, struct ch
     for (uint32_t i = 0; i < result.n_top; i++)
         result.top[i] = (struct batch_token_logprob){.token = result.token + i,
                                                      .logprob = result.logprob - (float)i / 8};
-    request_accept_token(r, choice, &result, c->tokenizer);
+    struct err why;
+    if (request_accept_token(r, choice, &result, c->tokenizer, &why) != 0)
+        request_fail(r, &why);
 }
 
 static void fake_step_generation(struct coordinator *c, struct request *r)
@@ -388,6 +394,11 @@ const struct model_config *coordinator_model(const struct coordinator *c)
 const char *coordinator_model_alias(const struct coordinator *c)
 {
     return c->spec.alias ? c->spec.alias : "tiny";
+}
+
+struct constraint_store *coordinator_constraints(const struct coordinator *c)
+{
+    return c->constraints;
 }
 
 const struct tokenizer *coordinator_tokenizer(const struct coordinator *c)

@@ -198,6 +198,10 @@ static void test_sampling(void **state)
     SPOILED("bias", s.bias[0].token = 100);
     SPOILED("count names", s.counts[1].token = 100);
     SPOILED("forbidden", s.forbidden[1] = 100);
+    static const unsigned char mask[] = {1, 100};
+    SPOILED_SAMPLING("mask has a length", n_mask, 3);
+    SPOILED("mask names a token", s.outputs[2].sampling.mask = mask;
+            s.outputs[2].sampling.n_mask = sizeof mask);
 }
 
 /* As many rows of logits as the last stage keeps, and one more. */

@@ -3,6 +3,7 @@
 #include "worker/sampler.h"
 
 #include "kernels/philox.h"
+#include "proto/token_mask.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -355,6 +356,68 @@ static void test_forbidden_tokens(void **state)
     assert_int_equal(result.token, 829); /* and nothing stays behind */
 }
 
+/* A masked row is one whose other logits are -inf, in each form, whatever else is asked for; and
+ * log-probabilities stay those of the raw logits. */
+static void check_masked(struct fixture *f, const struct request *given, const float *logits,
+                         struct buf *mask, const float *expected)
+{
+    static struct request r;
+    struct batch_result masked, plain, unmasked;
+    r = *given;
+    r.o.sampling.bias = r.bias;
+    r.o.sampling.counts = r.counts;
+    r.o.sampling.logprobs = true;
+    r.o.sampling.top_logprobs = 5;
+    sampler_choose(f->s, &r.o, expected, &plain);
+    sampler_choose(f->s, &r.o, logits, &unmasked);
+    r.o.sampling.mask = (const unsigned char *)mask->data;
+    r.o.sampling.n_mask = (uint32_t)mask->length;
+    sampler_choose(f->s, &r.o, logits, &masked);
+    assert_int_equal(masked.token, plain.token);
+    assert_memory_equal(masked.top, unmasked.top, sizeof masked.top);
+    r.o.target = masked.token;
+    sampler_score(f->s, &r.o, logits, &plain);
+    assert_true(masked.logprob == plain.logprob);
+}
+
+static void test_masks(void **state)
+{
+    struct fixture *f = *state;
+    static struct request r;
+    static float expected[VOCABULARY];
+    uint32_t ids[VOCABULARY], n = 0;
+    for (uint32_t i = 3; i < VOCABULARY; i += 1 + i % 7)
+        ids[n++] = i;
+    for (int form = TOKEN_MASK_ALLOWED; form <= TOKEN_MASK_FORBIDDEN; form++) {
+        struct buf mask;
+        buf_init(&mask);
+        token_mask_write_ids(&mask, (enum token_mask_form)form, ids, n, VOCABULARY);
+        for (uint32_t i = 0, at = 0; i < VOCABULARY; i++) {
+            bool is_listed = at < n && ids[at] == i;
+            at += is_listed;
+            expected[i] = is_listed == (form == TOKEN_MASK_ALLOWED) ? f->logits[0][i] : -INFINITY;
+        }
+        for (uint32_t i = 0; i < 64; i++) {
+            request_init(&r, i % 4 == 0 ? 0.0f : 0.5f + (float)(i % 5) / 4);
+            r.o.position = i;
+            r.o.sampling.top_k = i % 3 == 1 ? 40 : 0;
+            r.o.sampling.top_p = i % 5 == 2 ? 0.9f : 1.0f;
+            r.o.sampling.min_p = i % 7 == 3 ? 0.02f : 0.0f;
+            r.o.sampling.n_bias = i % 2;
+            r.bias[0] = (struct batch_bias){i, 100.0f}; /* forbidden stays forbidden */
+            check_masked(f, &r, f->logits[0], &mask, expected);
+        }
+        buf_clear(&mask);
+    }
+    struct batch_result result;
+    const unsigned char nothing[] = {TOKEN_MASK_ALLOWED};
+    request_init(&r, 1.0f);
+    r.o.sampling.mask = nothing;
+    r.o.sampling.n_mask = sizeof nothing;
+    sampler_choose(f->s, &r.o, f->logits[0], &result);
+    assert_true(result.not_a_number); /* nothing is left */
+}
+
 static void test_numbers_that_are_none(void **state)
 {
     struct fixture *f = *state;
@@ -509,6 +572,7 @@ int main(void)
         cmocka_unit_test(test_draw_follows_the_page),
         cmocka_unit_test(test_ties_go_to_the_lower_id),
         cmocka_unit_test(test_forbidden_tokens),
+        cmocka_unit_test(test_masks),
         cmocka_unit_test(test_numbers_that_are_none),
         cmocka_unit_test(test_selection_equals_a_full_sort),
         cmocka_unit_test(test_isas_agree),

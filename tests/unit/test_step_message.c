@@ -17,6 +17,8 @@ static const struct batch_count counts[] = {{8, 2, true}};
 static const struct batch_sequence sequences[] = {{0, 64, 4, 1, 2, blocks, 8},
                                                   {3, 0, 1, 0, 1, blocks + 2, 0}};
 
+static const unsigned char mask[] = {1, 0, 200, 3};
+
 static struct batch example(struct batch_output outputs[2])
 {
     outputs[0] = (struct batch_output){.row = 3,
@@ -38,7 +40,9 @@ static struct batch example(struct batch_output outputs[2])
                                                     .n_counts = 1,
                                                     .counts = counts,
                                                     .logprobs = true,
-                                                    .top_logprobs = 5}};
+                                                    .top_logprobs = 5,
+                                                    .n_mask = sizeof mask,
+                                                    .mask = mask}};
     outputs[1] = (struct batch_output){.row = 4, .sequence = 3, .kind = BATCH_SCORE, .target = 77};
     outputs[1].sampling.top_logprobs = 3;
     return (struct batch){1, 9, 1ull << 40, 5, tokens, 2, sequences, 2, outputs};
@@ -92,6 +96,9 @@ static void check_equal(const struct batch *a, const struct batch *b)
         assert_int_equal(s.sampling.counts_reset, t.sampling.counts_reset);
         assert_int_equal(s.sampling.logprobs, t.sampling.logprobs);
         assert_int_equal(s.sampling.top_logprobs, t.sampling.top_logprobs);
+        assert_int_equal(s.sampling.n_mask, t.sampling.n_mask);
+        if (s.sampling.n_mask)
+            assert_memory_equal(s.sampling.mask, t.sampling.mask, s.sampling.n_mask);
     }
 }
 

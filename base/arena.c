@@ -1,4 +1,4 @@
-#include "coordinator/jinja_arena.h"
+#include "base/arena.h"
 
 #include <stdalign.h>
 #include <stdint.h>
@@ -7,31 +7,31 @@
 
 enum { CHUNK_BYTES = 32 * 1024 };
 
-struct jinja_chunk {
-    struct jinja_chunk *older;
+struct arena_chunk {
+    struct arena_chunk *older;
     size_t used, capacity;
     alignas(max_align_t) char bytes[];
 };
 
-void jinja_arena_init(struct jinja_arena *a, size_t limit)
+void arena_init(struct arena *a, size_t limit)
 {
-    *a = (struct jinja_arena){.limit = limit};
+    *a = (struct arena){.limit = limit};
 }
 
-void jinja_arena_clear(struct jinja_arena *a)
+void arena_clear(struct arena *a)
 {
     while (a->newest) {
-        struct jinja_chunk *older = a->newest->older;
+        struct arena_chunk *older = a->newest->older;
         free(a->newest);
         a->newest = older;
     }
     a->used = 0;
 }
 
-static struct jinja_chunk *add_chunk(struct jinja_arena *a, size_t size)
+static struct arena_chunk *arena_add_chunk(struct arena *a, size_t size)
 {
     size_t capacity = size > CHUNK_BYTES ? size : CHUNK_BYTES;
-    struct jinja_chunk *chunk = malloc(sizeof *chunk + capacity);
+    struct arena_chunk *chunk = malloc(sizeof *chunk + capacity);
     if (!chunk)
         return NULL;
     chunk->used = 0;
@@ -47,15 +47,15 @@ static struct jinja_chunk *add_chunk(struct jinja_arena *a, size_t size)
     return chunk;
 }
 
-void *jinja_arena_alloc(struct jinja_arena *a, size_t size)
+void *arena_alloc(struct arena *a, size_t size)
 {
     if (size > a->limit || a->limit - size < a->used)
         return NULL;
     const size_t alignment = alignof(max_align_t);
     size = size ? (size + alignment - 1) / alignment * alignment : alignment;
-    struct jinja_chunk *chunk = a->newest;
+    struct arena_chunk *chunk = a->newest;
     if (!chunk || chunk->capacity - chunk->used < size)
-        chunk = add_chunk(a, size);
+        chunk = arena_add_chunk(a, size);
     if (!chunk)
         return NULL;
     void *block = chunk->bytes + chunk->used;
@@ -64,9 +64,9 @@ void *jinja_arena_alloc(struct jinja_arena *a, size_t size)
     return memset(block, 0, size);
 }
 
-void *jinja_arena_array(struct jinja_arena *a, size_t count, size_t size)
+void *arena_array(struct arena *a, size_t count, size_t size)
 {
     if (size && count > SIZE_MAX / 2 / size)
         return NULL;
-    return jinja_arena_alloc(a, count * size);
+    return arena_alloc(a, count * size);
 }
