@@ -1,6 +1,7 @@
 #include "worker/content_fetch.h"
 
 #include "base/clock.h"
+#include "base/timed_wait.h"
 #include "model/manifest.h"
 #include "proto/wire.h"
 #include "worker/content_plan.h"
@@ -503,7 +504,7 @@ int content_fetch_open(struct content_fetch **ret_fetch, const struct content_fe
     snprintf(f->own_endpoint, sizeof f->own_endpoint, "%s", spec->own_endpoint);
     f->wake = -1;
     pthread_mutex_init(&f->lock, NULL);
-    pthread_cond_init(&f->changed, NULL);
+    timed_wait_init(&f->changed);
     for (size_t i = 0; i < spec->n_sources && i < CONTENT_FETCH_MAX_SOURCES; i++)
         f->sources[f->n_sources++] = (struct source){.about = spec->sources[i],
                                                      .credit = FIRST_CREDIT,
@@ -576,14 +577,9 @@ void content_fetch_restrain(struct content_fetch *f)
 
 bool content_fetch_take(struct content_fetch *f, int wait_ms, struct content_arrival *ret_arrival)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += (long)wait_ms * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&f->lock);
     if (!f->n_queued && !f->failure.code)
-        pthread_cond_timedwait(&f->changed, &f->lock, &until);
+        timed_wait(&f->changed, &f->lock, wait_ms);
     bool taken = f->n_queued > 0;
     if (taken) {
         struct content_arrival *first = &f->queue[0];

@@ -1,6 +1,7 @@
 #include "worker/duty.h"
 
 #include "base/clock.h"
+#include "base/timed_wait.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -88,14 +89,9 @@ static void *duty_main(void *argument)
     while (!d->stopping) {
         pthread_mutex_unlock(&d->lock);
         duty_look(d);
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += LOOK_EVERY_MS * 1000000L;
-        until.tv_sec += until.tv_nsec / 1000000000L;
-        until.tv_nsec %= 1000000000L;
         pthread_mutex_lock(&d->lock);
         if (!d->stopping)
-            pthread_cond_timedwait(&d->woken, &d->lock, &until);
+            timed_wait(&d->woken, &d->lock, LOOK_EVERY_MS);
     }
     pthread_mutex_unlock(&d->lock);
     return NULL;
@@ -116,7 +112,7 @@ int duty_start(struct duty **ret_duty, const struct duty_rules *rules, struct er
         return err_set(err, ERR_MEMORY, "no memory to look for the owner");
     d->rules = *rules;
     pthread_mutex_init(&d->lock, NULL);
-    pthread_cond_init(&d->woken, NULL);
+    timed_wait_init(&d->woken);
     int rc = rules->only_idle ? owner_open(&d->owner, rules->probe, err) : 0;
     if (rc == 0) {
         duty_look(d); /* known before anybody asks */
