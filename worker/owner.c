@@ -39,10 +39,6 @@ int owner_open(struct owner **ret_owner, const char *probe, struct err *err)
     if (!o)
         return err_set(err, ERR_MEMORY, "no memory to look for the owner");
     o->probe = probe;
-#ifdef HAVE_SYSTEMD
-    if (sd_bus_open_system(&o->bus) < 0)
-        o->bus = NULL;
-#endif
     *ret_owner = o;
     return 0;
 }
@@ -105,19 +101,23 @@ static double owner_others_load(struct owner *o)
     return known && others > 0 ? others / span : 0;
 }
 
+/* A bus that does not answer is opened anew the next time: it may have been restarted. */
 static enum owner_word owner_ask_session(struct owner *o)
 {
 #ifdef HAVE_SYSTEMD
     int is_idle = 0;
     int64_t now = clock_now_ms();
-    if (!o->bus)
-        return OWNER_UNKNOWN;
     if (o->session_ms && now - o->session_ms < SESSION_EVERY_MS)
         return o->session;
     o->session_ms = now;
-    int rc = sd_bus_get_property_trivial(
-        o->bus, "org.freedesktop.login1", "/org/freedesktop/login1",
-        "org.freedesktop.login1.Manager", "IdleHint", NULL, 'b', &is_idle);
+    if (!o->bus && sd_bus_open_system(&o->bus) < 0)
+        o->bus = NULL;
+    int rc = !o->bus ? -1
+                     : sd_bus_get_property_trivial(
+                           o->bus, "org.freedesktop.login1", "/org/freedesktop/login1",
+                           "org.freedesktop.login1.Manager", "IdleHint", NULL, 'b', &is_idle);
+    if (rc < 0)
+        o->bus = sd_bus_unref(o->bus);
     o->session = rc < 0 ? OWNER_UNKNOWN : is_idle ? OWNER_IS_AWAY : OWNER_IS_THERE;
     return o->session;
 #else
@@ -133,7 +133,7 @@ static enum owner_word owner_run_probe(struct owner *o)
     posix_spawnattr_t attributes;
     sigset_t none;
     pid_t pid;
-    int status = 0;
+    int status = 0, ended;
     sigemptyset(&none);
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK);
@@ -144,7 +144,7 @@ static enum owner_word owner_run_probe(struct owner *o)
     if (failed)
         return OWNER_UNKNOWN;
     int64_t begin_ms = clock_now_ms();
-    while (waitpid(pid, &status, WNOHANG) == 0) {
+    while ((ended = waitpid(pid, &status, WNOHANG)) == 0) {
         if (clock_now_ms() - begin_ms > PROBE_MOST_MS) {
             kill(-pid, SIGKILL);
             waitpid(pid, &status, 0);
@@ -156,6 +156,8 @@ static enum owner_word owner_run_probe(struct owner *o)
         }
         poll(NULL, 0, 5);
     }
+    if (ended < 0) /* whoever started this worker ignores SIGCHLD, and so do we: no code is kept */
+        return OWNER_UNKNOWN;
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? OWNER_IS_AWAY : OWNER_IS_THERE;
 }
 

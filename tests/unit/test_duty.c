@@ -2,6 +2,7 @@
 #include "worker/duty.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -130,10 +131,23 @@ static void the_probe_is_asked(void **state)
     owner_close(NULL);
 }
 
+static void a_probe_without_an_exit_code_is_not_believed(void **state)
+{
+    (void)state;
+    struct owner *o;
+    struct owner_sample sample;
+    struct err err;
+    signal(SIGCHLD, SIG_IGN);
+    assert_int_equal(owner_open(&o, "exit 3", &err), 0);
+    owner_look(o, &sample);
+    signal(SIGCHLD, SIG_DFL);
+    owner_close(o);
+    assert_int_equal(sample.probe, OWNER_UNKNOWN);
+}
+
 #ifdef HAVE_SYSTEMD
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <sys/wait.h>
 #include <systemd/sd-bus.h>
@@ -207,10 +221,18 @@ static bool fake_start(struct fake_logind *f)
     return true;
 }
 
+static void fake_end(struct fake_logind *f)
+{
+    atomic_store(&f->stop, true);
+    pthread_join(f->thread, NULL);
+    kill(f->daemon, SIGTERM);
+    waitpid(f->daemon, NULL, 0);
+}
+
 static void logind_is_asked(void **state)
 {
     (void)state;
-    static struct fake_logind f;
+    static struct fake_logind f, restarted;
     struct owner *o;
     struct owner_sample sample;
     struct err err;
@@ -226,14 +248,16 @@ static void logind_is_asked(void **state)
     poll(NULL, 0, 600); /* it is not asked all the time */
     owner_look(o, &sample);
     assert_int_equal(sample.session, OWNER_IS_AWAY);
-    atomic_store(&f.stop, true);
-    pthread_join(f.thread, NULL);
-    kill(f.daemon, SIGTERM);
-    waitpid(f.daemon, NULL, 0);
+    fake_end(&f);
     poll(NULL, 0, 600);
     owner_look(o, &sample);
     assert_int_equal(sample.session, OWNER_UNKNOWN); /* gone: the rest decides */
+    assert_true(fake_start(&restarted) && atomic_load(&restarted.ready));
+    poll(NULL, 0, 600);
+    owner_look(o, &sample);
+    fake_end(&restarted); /* whatever it said: no daemon stays */
     owner_close(o);
+    assert_int_equal(sample.session, OWNER_IS_THERE);
 }
 #endif
 
@@ -241,8 +265,11 @@ int main(void)
 {
     setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent", 1);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hours_are_read_as_meant),  cmocka_unit_test(an_owner_comes_and_goes),
-        cmocka_unit_test(hours_and_owner_together), cmocka_unit_test(the_probe_is_asked),
+        cmocka_unit_test(hours_are_read_as_meant),
+        cmocka_unit_test(an_owner_comes_and_goes),
+        cmocka_unit_test(hours_and_owner_together),
+        cmocka_unit_test(the_probe_is_asked),
+        cmocka_unit_test(a_probe_without_an_exit_code_is_not_believed),
 #ifdef HAVE_SYSTEMD
         cmocka_unit_test(logind_is_asked),
 #endif
