@@ -49,9 +49,8 @@ size_t tokenizer_size(const struct tokenizer *t); /* ids below this have text */
 const char *tokenizer_piece(const struct tokenizer *t, uint32_t id, size_t *ret_length);
 bool tokenizer_is_control(const struct tokenizer *t, uint32_t id);
 int64_t tokenizer_find(const struct tokenizer *t, const char *token); /* special by text, or -1 */
-/* Ids that end a generation: eos, Qwen's <|im_end|> and <|endoftext|>, and where a text is filled
- * in
- * <|fim_pad|>, <|file_sep|> and <|repo_name|>, as far as they exist. */
+/* Ids that end a generation: eos, Qwen's <|im_end|> and <|endoftext|>, and what ends a part that is
+ * filled in, <|fim_pad|>, <|file_sep|> and <|repo_name|>, as far as they exist. */
 size_t tokenizer_end_ids(const struct tokenizer *t, const uint32_t **ret_ids);
 
 #endif
