@@ -363,9 +363,9 @@ static void a_request_goes_on_from_the_tokens_that_it_has(void **state)
                 struct batch_result token = {.token = fake_stage_token(c->tokens, c->n_tokens,
                                                                        r->n_prompt, &r->sampling, k,
                                                                        w->vocabulary)};
-                assert_int_equal(request_accept_token(r, c, &token,
-                                                      coordinator_tokenizer(w->coordinator), &err),
-                                 0);
+                assert_int_equal(
+                    request_accept_token(r, c, &token, coordinator_tokenizer(w->coordinator), &err),
+                    0);
             }
         assert_int_equal(r->choices[0].finish, FINISH_LENGTH);
         if (coordinator_submit(w->coordinator, &r, 1, &err) != 0)
