@@ -115,17 +115,18 @@ static bool deployment_are_measured(struct worker_entry *const *entries, int n)
     return true;
 }
 
-/* Than measured. Who has not been seen at work is as the others are: what all have in common -
- * longer contexts, a forecast that is too bright - is no reason to move layers to it. */
+/* Than measured. What all have in common - longer contexts, a forecast that is too bright - is no
+ * reason to move layers, nor is a little; who has not been seen at work is as the others are. */
 static double deployment_slower(struct worker_entry *const *entries, int n, int worker)
 {
-    double least = INFINITY;
-    if (entries[worker]->slower > 0)
-        return entries[worker]->slower;
+    double least = INFINITY, own = entries[worker]->slower;
     for (int i = 0; i < n; i++)
         if (entries[i]->slower > 0)
             least = fmin(least, entries[i]->slower);
-    return isinf(least) ? 1 : fmax(1 / MOST_IN_COMMON, fmin(least, MOST_IN_COMMON));
+    if (isinf(least))
+        return 1;
+    double common = fmax(1 / MOST_IN_COMMON, fmin(least, MOST_IN_COMMON));
+    return own > common * MOST_IN_COMMON ? own : common;
 }
 
 /* Who was slow and stands by may be its old self again. */
@@ -147,7 +148,8 @@ deployment_describe_workers(const struct deployment *d, struct worker_entry *con
     bool is_measured = deployment_are_measured(entries, n);
     for (int i = 0; i < n; i++) {
         workers[i] = deployment_describe_worker(d, entries[i], is_measured);
-        plan_speed_scale(&workers[i].speed, deployment_slower(entries, n, i));
+        if (is_measured) /* by threads is too rough a guess to be corrected */
+            plan_speed_scale(&workers[i].speed, deployment_slower(entries, n, i));
     }
     planner_level(&d->costs, workers, n);
     deployment_level_memory(workers, n);
