@@ -412,6 +412,8 @@ int deployment_review(struct deployment *d, struct registry *r, struct pipeline 
         int published = shipping_publish(d->spec.shipping, d->weights, &d->manifest, err);
         if (published != 0)
             return published;
+        if (d->manifest.not_kept.code)
+            log_warning("%s: the next start hashes the model again", d->manifest.not_kept.text);
         d->state = DEPLOYMENT_WAITING;
         r->joined = true; /* some may have come meanwhile */
     }

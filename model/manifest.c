@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 
+#include <errno.h>
 #include <omp.h>
 #include <openssl/evp.h>
 #include <stdatomic.h>
@@ -300,9 +301,40 @@ static bool parts_are_unchanged(const struct weight_file *f)
     return true;
 }
 
-/* A cache that cannot be written costs time at the next start, nothing else: no error. */
+static bool write_all(int fd, const char *bytes, size_t size)
+{
+    while (size > 0) {
+        ssize_t n = write(fd, bytes, size);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        bytes += n;
+        size -= (size_t)n;
+    }
+    return true;
+}
+
+/* As a whole or not at all. */
+static bool replace_file(const char *path, char *temporary, const struct buf *text)
+{
+    int fd = mkstemp(temporary);
+    if (fd < 0)
+        return false;
+    bool ok = write_all(fd, text->data, text->length);
+    int why = errno;
+    ok = close(fd) == 0 && ok;
+    if (ok && rename(temporary, path) == 0)
+        return true;
+    why = ok ? errno : why;
+    unlink(temporary);
+    errno = why;
+    return false;
+}
+
+/* What cannot be kept costs time at the next start, nothing else. */
 static void cache_write(const struct weight_file *f, const char *cache_dir, const char *path,
-                        const struct manifest *m)
+                        struct manifest *m)
 {
     struct buf text, temporary;
     buf_init(&text);
@@ -310,15 +342,10 @@ static void cache_write(const struct weight_file *f, const char *cache_dir, cons
     make_directories(cache_dir);
     cache_text(f, m, &text);
     buf_printf(&temporary, "%s.XXXXXX", path);
-    int fd = buf_failed(&text) || buf_failed(&temporary) ? -1 : mkstemp(temporary.data);
-    if (fd >= 0) {
-        size_t at = 0;
-        ssize_t n = 1;
-        for (; n > 0 && at<text.length; at += n> 0 ? (size_t)n : 0)
-            n = write(fd, text.data + at, text.length - at);
-        if (close(fd) < 0 || at < text.length || rename(temporary.data, path) < 0)
-            unlink(temporary.data);
-    }
+    errno = ENOMEM;
+    if (buf_failed(&text) || buf_failed(&temporary) || !replace_file(path, temporary.data, &text))
+        err_set(&m->not_kept, ERR_IO, "%s: the model's digests cannot be kept: %s", cache_dir,
+                strerror(errno));
     buf_clear(&text);
     buf_clear(&temporary);
 }

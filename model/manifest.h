@@ -20,11 +20,12 @@ struct manifest {
     size_t *first_chunks;                   /* [n_tensors + 1]: where a tensor's chunks begin */
     unsigned char (*chunks)[DIGEST_BYTES];  /* of all tensors, one after the other */
     unsigned char root[DIGEST_BYTES];       /* over names, types, shapes and digests */
+    struct err not_kept; /* why the next start has to hash again; code 0: it has not */
 };
 
-/* progress (may be NULL) is called from one thread now and then with bytes done so far; once it
- * gives false, the rest is given up: ERR_CANCELLED. cache_dir: NULL for no cache. Uses OpenMP
- * threads. */
+/* A cache that cannot be written is no failure: not_kept says why. progress (may be NULL) is called
+ * from one thread now and then with bytes done so far; once it gives false, the rest is given up:
+ * ERR_CANCELLED. cache_dir: NULL for no cache. Uses OpenMP threads. */
 int manifest_compute(struct manifest *ret_manifest, const struct weight_file *f,
                      const char *cache_dir, bool (*progress)(void *context, int64_t bytes_done),
                      void *context, struct err *err);

@@ -192,13 +192,14 @@ class Process:
 class Cluster:
     """A coordinator and `workers` workers of `threads` threads. `isa` is one name for all, or a
     list with one for each worker; `emulated` has for each worker None, or the CPU on which qemu runs
-    its ARM64 program. `network`: a hosts.Network with a host for each worker, by plain links. What does
-    not start in time fails with the logs."""
+    its ARM64 program. `network`: a hosts.Network with a host for each worker, by plain links. `runner`: what
+    the coordinator's command begins with. What does not start in time fails with the logs."""
 
     count = 0
 
     def __init__(self, home, model, workers=1, threads=1, isa=None, options=(), worker_options=(),
-                 wait=True, cuts=None, joined=None, emulated=None, env=None, network=None):
+                 wait=True, cuts=None, joined=None, emulated=None, env=None, network=None,
+                 runner=()):
         Cluster.count += 1
         self.home = pathlib.Path(home)
         self.folder = self.home / f"cluster-{Cluster.count}"
@@ -223,7 +224,8 @@ class Cluster:
              *options],
             self.folder / "coordinator.log",
             # A machine that runs many tests at once is not always heard within a second.
-            environment(self.home, **{"PACELINE_WORKER_SILENCE": "3000", **self.env}))
+            environment(self.home, **{"PACELINE_WORKER_SILENCE": "3000", **self.env}),
+            runner=runner)
         try:
             wait_until(lambda: ready.exists() or not self.coordinator.is_alive(), START_LIMIT_S,
                        "the coordinator has bound its ports")

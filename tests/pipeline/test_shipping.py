@@ -1,10 +1,17 @@
 """Weights that arrive by themselves: workers without the model's file, and what may go wrong."""
+import pathlib
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 
+import hosts
 from cluster import Cluster, Process, environment, free_port_pair, model_path, wait_until
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "bench"))
+import random_model  # noqa: E402
 
 MODEL = model_path("qwen2-tied-Q8_0")
 EMBEDDING = 34816  # bytes of it
@@ -98,6 +105,33 @@ def test_a_disk_that_takes_nothing(tmp_path, tokens):
             assert worker.stop() == 0
 
 
+def a_page_of_disk(folder):
+    """What a command begins with that sees a file system of one page there."""
+    folder.mkdir()
+    runner = ["unshare", "--mount", "sh", "-c",
+              f"mount -t tmpfs -o size=4k none '{folder}' && exec \"$@\"", "sh"]
+    if subprocess.run([*runner, "true"], capture_output=True).returncode:
+        pytest.skip("no file systems of one's own here")
+    return runner
+
+
+def test_a_coordinator_whose_disk_is_full(tmp_path, tokens):
+    """It hashes once more each time, and says so."""
+    with Cluster(tmp_path, MODEL, worker_options=WITHOUT_FILE,
+                 runner=a_page_of_disk(tmp_path / "manifests")) as c:
+        assert answer(c) == tokens
+        assert re.search(r"digests cannot be kept: No space left.* hashes the model again",
+                         c.coordinator.text())
+
+
+def test_a_coordinator_that_may_not_write(tmp_path, tokens):
+    (tmp_path / "manifests").write_text("no folder")
+    for _ in range(2):
+        with Cluster(tmp_path, MODEL) as c:
+            assert answer(c) == tokens
+            assert "digests cannot be kept" in c.coordinator.text()
+
+
 def test_a_coordinator_that_was_killed(tmp_path, tokens):
     """Its worker loads again for the next one, out of what it has."""
     port = free_port_pair(3)
@@ -114,6 +148,42 @@ def test_a_coordinator_that_was_killed(tmp_path, tokens):
             assert fetched(again) == [0]
     finally:
         assert worker.stop() == 0
+
+
+# 14 MB, of which a tensor is at most a quarter; over 32 Mbit/s it takes some seconds.
+SLOW = random_model.Shape(hidden=1024, inner=256, layers=4, heads=16, kv_heads=4, vocabulary=4096)
+
+
+def coming(c):
+    """Bytes that have come to the worker, and all that come."""
+    workers = c.get("/cluster")[1]["workers"]
+    return (workers[0]["fetch_done"], workers[0]["fetch_total"]) if workers else (0, 0)
+
+
+def test_a_coordinator_that_was_killed_while_it_gave(tmp_path):
+    """What had come by then does not come again."""
+    if hosts.impossible():
+        pytest.skip(hosts.impossible())
+    model = tmp_path / "random.gguf"
+    random_model.make(MODEL, model, SLOW.layers, shape=SLOW)
+    with hosts.Network(1, 32) as network:
+        options = ["--cluster", f"{network.address}:{free_port_pair(3)}"]
+        c = Cluster(tmp_path, model, wait=False, options=options, network=network,
+                    worker_options=WITHOUT_FILE)
+        worker = c.workers[0]
+        try:
+            wait_until(lambda: coming(c)[0] > coming(c)[1] / 3 > 0, 60, c.logs())
+            done, total = coming(c)
+            c.coordinator.popen.kill()
+            c.coordinator.wait()
+            assert done < total
+            with Cluster(tmp_path, model, workers=0, options=options, network=network) as again:
+                again.wait_ready()
+                wait_until(lambda: coming(again)[1], 10, "what came again is told")
+                assert coming(again)[0] == coming(again)[1] <= total - done
+                assert answer(again)
+        finally:
+            assert worker.stop() == 0
 
 
 def other_content(tmp_path, *worker_options):
