@@ -287,6 +287,17 @@ void deployment_interrupt(struct deployment *d, struct registry *r, struct pipel
     deployment_release_workers(d, r);
 }
 
+/* Whether there is a plan without those who could not load their layers. */
+static bool deployment_others_suffice(const struct deployment *d, const struct registry *r)
+{
+    struct worker_entry **entries = calloc((size_t)r->n_workers + 1, sizeof(struct worker_entry *));
+    struct deployment_plan plan;
+    int n = entries ? deployment_candidates(r, true, entries) : 0;
+    bool suffice = n > 0 && deployment_make_plan(d, entries, n, &plan, NULL) == 0;
+    free(entries);
+    return suffice;
+}
+
 static int deployment_on_failure(struct deployment *d, struct registry *r, struct pipeline *p,
                                  enum deployment_event *ret_event, struct err *err)
 {
@@ -299,7 +310,10 @@ static int deployment_on_failure(struct deployment *d, struct registry *r, struc
     log_error("%s", r->failure.text);
     deployment_interrupt(d, r, p, is_machine ? NULL : &refused, ret_event);
     d->obstacle = r->failure;
-    if (!d->served_once && r->failure.code != ERR_CANCELLED) {
+    /* Who promised more memory than there is, is no reason to do without the others. */
+    bool goes_on = r->failure.code == ERR_CANCELLED ||
+                   (r->failure.code == ERR_MEMORY && deployment_others_suffice(d, r));
+    if (!d->served_once && !goes_on) {
         /* The workers that were said to suffice do not: file or memory is not what it should be. */
         *err = r->failure;
         return r->failure.code;

@@ -1,6 +1,7 @@
 /* worker_main.c - paceline-worker: options, where threads run, exit code. */
 #include "base/log.h"
 #include "worker/content.h"
+#include "worker/memory_limits.h"
 #include "worker/placement.h"
 #include "worker/worker.h"
 #include "worker/worker_join.h"
@@ -46,6 +47,17 @@ static int main_place(struct placement **ret_placement, struct worker_settings *
     return 0;
 }
 
+/* Whoever offers what is not there would be given layers, and end of it. */
+static void main_bound_memory(struct worker_settings *s)
+{
+    const int64_t total = memory_limits_read("").total;
+    if (total <= 0 || s->memory_bytes <= total)
+        return;
+    log_warning("memory of %.1f GiB is not to be had here: %.1f GiB are offered, which is all",
+                (double)s->memory_bytes / (1 << 30), (double)total / (1 << 30));
+    s->memory_bytes = total;
+}
+
 static int main_run(struct worker_settings *s, char **argv, struct err *err)
 {
     struct kernels kernels;
@@ -77,6 +89,7 @@ int main(int argc, char **argv)
         log_setup("paceline-worker", settings.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
                   settings.log_format_choice == 1);
         bool is_parent = false;
+        main_bound_memory(&settings);
         rc = worker_join(&settings, &err);
         if (rc == 0 && settings.numa)
             rc = worker_numa(&settings, &is_parent, &err);

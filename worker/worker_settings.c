@@ -5,6 +5,7 @@
 #include "proto/invite.h"
 #include "worker/content_cache.h"
 #include "worker/hours.h"
+#include "worker/memory_limits.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -258,21 +259,6 @@ const struct conf_program worker_program = {
     .n_options = sizeof worker_options / sizeof worker_options[0],
 };
 
-/* Memory that can be had without swapping (proc(5), MemAvailable). */
-static int64_t worker_available_memory(void)
-{
-    FILE *f = fopen("/proc/meminfo", "r");
-    if (!f)
-        return 0;
-    char line[128];
-    long long kib = 0;
-    while (fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %lld kB", &kib) == 1)
-            break;
-    fclose(f);
-    return (int64_t)kib * 1024;
-}
-
 bool worker_settings_is_wildcard(const char *host)
 {
     return !host[0] || strcmp(host, "*") == 0 || strcmp(host, "0.0.0.0") == 0 ||
@@ -297,7 +283,7 @@ static int worker_settings_check(struct worker_settings *s, struct err *err)
     if (strcmp(s->cache, "auto") != 0)
         conf_value_size(s->cache, &s->cache_bytes);
     if (!s->memory_bytes)
-        s->memory_bytes = worker_available_memory() / 100 * s->memory_share;
+        s->memory_bytes = memory_limits_read("").free / 100 * s->memory_share;
     if (s->numa && s->policy_choice == WORKER_IDLE)
         return err_set(err, ERR_CONFIG,
                        "numa and policy = \"idle\" do not go together: the workers of one machine "

@@ -2,6 +2,7 @@
 where, and what to do."""
 
 import json
+import os
 import platform
 import re
 import shutil
@@ -10,6 +11,7 @@ import struct
 
 import pytest
 
+import zmtp
 from cluster import (DATA, Cluster, Process, environment, free_port_pair, model_path, run,
                      the_sentence, wait_until)
 
@@ -299,6 +301,31 @@ def test_too_little_memory_from_the_command_line(home, tmp_path):
         assert c.coordinator.wait(20) == 5
         sentence = the_sentence(c.coordinator.text())
         assert "layers 3 to 4" in sentence and "--memory" in sentence, sentence
+
+
+def test_memory_that_is_not_there(home):
+    """A worker offers no more than there is, whatever it is told to."""
+    with Cluster(home, MODEL, worker_options=["--memory", "100TiB"]) as c:
+        offered = c.get("/cluster")[1]["workers"][0]["memory_offered"]
+        assert 0 < offered <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        assert "102400.0 GiB is not to be had here" in c.workers[0].text()
+
+
+def test_memory_that_was_promised(home):
+    """Who is given layers and has no room for them is left out, if the others suffice."""
+    with Cluster(home, MODEL, workers=1, joined=2, wait=False) as c:
+        port = int(c.cluster.rsplit(":", 1)[1])
+        with zmtp.Peer(port) as liar:
+            liar.send(zmtp.hello(name="liar", threads=64, memory=1 << 50))
+            while zmtp.LOAD not in (said := zmtp.parse(liar.receive()[-1])):
+                pass
+            epoch = zmtp.parse(said[zmtp.LOAD])[2]
+            assert len(c.get("/cluster")[1]["workers"]) == 2
+            liar.send(zmtp.control(zmtp.FAILED, {1: 1, 2: epoch, 3: -5, 4: "no memory for it"}))
+            c.wait_ready()
+            states = {w["name"]: w["state"] for w in c.get("/cluster")[1]["workers"]}
+            assert states == {"w1": "serving", "liar": "unfit"}
+            assert "worker liar: no memory for it" in c.coordinator.text()
 
 
 def test_missing_worker(home):

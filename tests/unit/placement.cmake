@@ -1,1 +1,2 @@
 paceline_test(test_placement stage)
+paceline_test(test_memory_limits stage)
