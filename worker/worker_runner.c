@@ -46,6 +46,7 @@ struct worker_runner {
     atomic_int_fast64_t busy_since_us; /* of the step under way; 0: none */
     atomic_uint_fast64_t busy_epoch, busy_step;
     sem_t retired;
+    atomic_uint n_posted; /* the socket orders all before it: this says so to ThreadSanitizer */
     atomic_bool measure_cancelled; /* somebody waits for the compute thread */
 
     /* the control thread's own */
@@ -412,6 +413,7 @@ static bool runner_obey(struct worker_runner *r)
 {
     struct runner_command command;
     while (zmq_recv(r->commands_in, &command, sizeof command, ZMQ_DONTWAIT) == sizeof command) {
+        atomic_load(&r->n_posted);
         switch (command.kind) {
         case RUNNER_STOP:
             return false;
@@ -571,6 +573,7 @@ static bool runner_post(struct worker_runner *r, const struct runner_command *co
     void *commands = NULL;
     struct err err = {0};
     const int linger_ms = -1;
+    atomic_fetch_add(&r->n_posted, 1);
     bool sent = runner_push(r, ZMQ_PUSH, r->commands_endpoint, &commands, &err) == 0 &&
                 zmq_setsockopt(commands, ZMQ_LINGER, &linger_ms, sizeof linger_ms) == 0 &&
                 zmq_send(commands, command, sizeof *command, 0) == sizeof *command;

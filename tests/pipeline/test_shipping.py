@@ -95,7 +95,7 @@ def test_a_disk_that_takes_nothing(tmp_path, tokens):
     """A limit of file sizes, which root meets as well as anybody."""
     with Cluster(tmp_path, MODEL, workers=0, joined=1) as c:
         worker = Process("paceline-worker", ["--config", "/dev/null", "--coordinator", c.cluster,
-                                             *WITHOUT_FILE], tmp_path / "log",
+                                             "--threads", 1, *WITHOUT_FILE], tmp_path / "log",
                          environment(tmp_path), runner=["prlimit", "--fsize=20000"])
         try:
             c.wait_ready()
@@ -215,7 +215,7 @@ def test_a_worker_that_comes_gets_it_from_one_that_is_here(tmp_path, tokens):
         wait_until(lambda: c.get("/health")[0] == 200, 10, "in service")
         ready = c.workers[0]
         other = Process("paceline-worker", ["--config", "/dev/null", "--coordinator", c.cluster,
-                                            "--name", "late", *WITHOUT_FILE], tmp_path / "log",
+                                            "--threads", 1, "--name", "late", *WITHOUT_FILE], tmp_path / "log",
                         environment(tmp_path / "b"))
         try:
             wait_until(lambda: "late joined" in c.coordinator.text(), 10, "it has joined")

@@ -24,8 +24,9 @@
 
 #include <cmocka.h>
 
-#define MODEL  TEST_DATA "/models/qwen2-tied/gguf/qwen2-tied-Q4_0.gguf"
-#define LAYERS 5
+#define LIMIT_MS 60000 /* sanitizers on a busy machine */
+#define MODEL    TEST_DATA "/models/qwen2-tied/gguf/qwen2-tied-Q4_0.gguf"
+#define LAYERS   5
 
 struct bench {
     void *zmq, *steps, *results;
@@ -206,7 +207,7 @@ static struct worker_news bench_news(struct bench *b)
     zmq_pollitem_t item = {.socket = worker_runner_socket(b->runner), .events = ZMQ_POLLIN};
     do {
         while (!worker_runner_next_news(b->runner, &news))
-            assert_int_equal(zmq_poll(&item, 1, 10000), 1);
+            assert_int_equal(zmq_poll(&item, 1, LIMIT_MS), 1);
     } while (news.kind == WORKER_PROGRESS || news.kind == WORKER_EXAMINED);
     return news;
 }
@@ -242,7 +243,7 @@ static void expect_result(struct bench *b, uint64_t epoch, uint64_t step)
     zmq_msg_t envelope, frame;
     struct err err;
     Paceline__StepResult *result;
-    assert_int_equal(zmq_poll(&item, 1, 10000), 1);
+    assert_int_equal(zmq_poll(&item, 1, LIMIT_MS), 1);
     assert_int_equal(data_link_receive(b->results, &envelope, &frame, !b->is_guarded, &err), 1);
     assert_int_equal(
         step_result_unpack(&result, zmq_msg_data(&envelope), zmq_msg_size(&envelope), &err), 0);
@@ -305,7 +306,7 @@ static void only_the_upstream_is_heard(void **state)
     b->steps = coordinator;
     assert_false(is_heard);
     send_step(b, 1, 1);
-    assert_true(guarded_answers(b, 10000));
+    assert_true(guarded_answers(b, LIMIT_MS));
 }
 
 static void the_newest_load_wins(void **state)
