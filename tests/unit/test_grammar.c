@@ -359,7 +359,8 @@ static void test_what_is_too_large(void **state)
     buf_clear(&b);
 }
 
-/* Lists that call themselves behind or before keep no calls open; brackets keep those that are. */
+/* Lists that call themselves behind or before keep no calls open, nor do calls that have ended;
+ * brackets keep those that are open. */
 static void test_memory_of_long_texts(void **state)
 {
     static const struct {
@@ -368,9 +369,10 @@ static void test_memory_of_long_texts(void **state)
     } cases[] = {
         {"root ::= [a-z]+ \",\" root | \"end\"", "abc,", false},
         {"root ::= list \"end\"\nlist ::= list item | item\nitem ::= [a-z]+ \",\"", "abc,", false},
+        {"root ::= (pair \",\")* \"end\"\npair ::= \"(\" pair \")\" | [a-z]+", "((a)),b,", false},
         {"root ::= \"(\" root \")\" | \"end\"", "(", true},
     };
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 4; i++) {
         struct grammar *g = grammar_of_text(CONSTRAINT_GRAMMAR, cases[i].grammar);
         struct grammar_matcher m;
         assert_true(grammar_matcher_init(&m, g));
