@@ -8,6 +8,7 @@
 #include "coordinator/api_embeddings.h"
 #include "coordinator/api_generation.h"
 #include "coordinator/api_metrics.h"
+#include "coordinator/api_openapi.h"
 #include "coordinator/api_probe.h"
 #include "coordinator/api_prompt.h"
 #include "coordinator/api_replay.h"
@@ -29,6 +30,7 @@ static const struct api_route api_routes[] = {
     {"GET", "/models", .begin = api_admin_models},
     {"GET", "/v1/models", .begin = api_admin_models},
     {"GET", "/v1/models/", .begin = api_admin_model},
+    {"GET", "/openapi.json", .begin = api_openapi},
     {"GET", "/cluster", .begin = api_admin_cluster},
     {"GET", "/cluster/trace", .begin = api_trace},
     {"POST", "/cluster/drain", .needs_body = true, .begin = api_admin_drain},

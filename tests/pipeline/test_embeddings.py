@@ -6,14 +6,11 @@ import math
 import os
 import pathlib
 import struct
-import sys
 
 import pytest
 
-from cluster import DATA, ROOT, Cluster, model_path
-
-sys.path.insert(0, str(ROOT / "tests" / "bench"))
-from gguf_file import ARRAY, BOOL, INT32, STRING, UINT32, Reader, write  # noqa: E402
+from cluster import DATA, Cluster, model_path
+from model_variants import BOOL, UINT32, changed, reranker
 
 openai = pytest.importorskip("openai")
 from openai.types import CreateEmbeddingResponse  # noqa: E402
@@ -23,21 +20,6 @@ from typed import strict  # noqa: E402
 MODEL = "qwen3-sharded-F32"
 FOLDER = DATA / "models" / "qwen3-sharded"
 BOUND = 1e-3  # the oracle's, for float32, relative to the largest value
-
-
-def changed(target, keys, source=MODEL):
-    """The model's file with other metadata."""
-    reader = Reader(model_path(source))
-    data = {t.name: t for t in reader.tensors}
-
-    def contents(name, shape, kind):
-        with open(model_path(source), "rb") as f:
-            f.seek(reader.data + data[name].offset)
-            yield f.read(data[name].bytes)
-
-    write(target, {**reader.keys, **keys}, [(t.name, t.shape, t.type) for t in reader.tensors],
-          contents)
-    return target
 
 
 def golden():
@@ -90,7 +72,7 @@ def test_last_token_by_default(two):
 
 def test_mean(home):
     ids, states = golden()
-    model = changed(home / "mean.gguf", {"qwen3.pooling_type": (UINT32, 1)})
+    model = changed(MODEL, home / "mean.gguf", {"qwen3.pooling_type": (UINT32, 1)})
     with Cluster(home, model, workers=2) as c:
         vector, long = embed(c, [ids, ids * 40])  # one of several chunks
         mean = [sum(column) / len(states) for column in zip(*states)]
@@ -103,7 +85,7 @@ def test_end_that_the_tokenizer_adds(home, two):
     text = "once upon a time"
     plain = two.post("/tokenize", {"content": text})[1]["tokens"]
     end = 317  # <|endoftext|>
-    model = changed(home / "end.gguf", {"qwen3.pooling_type": (UINT32, 3),
+    model = changed(MODEL, home / "end.gguf", {"qwen3.pooling_type": (UINT32, 3),
                                         "tokenizer.ggml.add_eos_token": (BOOL, True),
                                         "tokenizer.ggml.eos_token_id": (UINT32, end)})
     with Cluster(home, model) as c:
@@ -111,7 +93,7 @@ def test_end_that_the_tokenizer_adds(home, two):
         assert embed(c, text + "<|endoftext|>") == embed(c, text)
         assert embed(c, [plain]) == embed(two, [plain])  # ids are as they are
     for kind, word in ((2, "cls"), (4, "rank")):
-        model = changed(home / f"{word}.gguf", {"qwen3.pooling_type": (UINT32, kind)})
+        model = changed(MODEL, home / f"{word}.gguf", {"qwen3.pooling_type": (UINT32, kind)})
         with Cluster(home, model) as c:
             status, answer = c.post("/v1/embeddings", {"input": "x"})
             assert status == 400 and word in answer["error"]["message"]
@@ -162,22 +144,6 @@ def test_oracle(home):
 
 # ---- ranking ----
 
-def reranker(target):
-    """The model's file with a vocabulary that has the words yes and no."""
-    reader = Reader(model_path(MODEL))
-    tokens = list(reader.keys["tokenizer.ggml.tokens"][1][1])
-    kinds = list(reader.keys["tokenizer.ggml.token_type"][1][1])
-    merges = list(reader.keys["tokenizer.ggml.merges"][1][1])
-    for word in (b"ye", b"yes", b"no"):
-        if word not in tokens:
-            at = next(i for i, t in enumerate(tokens) if t.startswith(b"[PAD"))
-            tokens[at], kinds[at] = word, 1
-    merges = [b"y e", b"ye s", b"n o", *(m for m in merges if m not in (b"y e", b"ye s", b"n o"))]
-    return changed(target, {"tokenizer.ggml.tokens": (ARRAY, (STRING, tokens)),
-                            "tokenizer.ggml.token_type": (ARRAY, (INT32, kinds)),
-                            "tokenizer.ggml.merges": (ARRAY, (STRING, merges))})
-
-
 PROMPT = ("<|im_start|>system\nJudge whether the Document meets the requirements based on the Query "
           "and the Instruct provided. Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n"
           "<|im_start|>user\n<Instruct>: {}\n<Query>: {}\n<Document>: {}<|im_end|>\n"
@@ -197,7 +163,7 @@ def probability(cluster, *parts):
 def test_rerank(home, two):
     documents = ["Rain in Rome", {"text": "A recipe"}, "Nothing at all", "Rain"]
     texts = [d["text"] if isinstance(d, dict) else d for d in documents]
-    with Cluster(home, reranker(home / "rank.gguf"), workers=2, options=["--alias", "judge"]) as c:
+    with Cluster(home, reranker(MODEL, home / "rank.gguf"), workers=2, options=["--alias", "judge"]) as c:
         status, answer = c.post("/v1/rerank", {"query": "weather", "documents": documents})
         assert status == 200, answer
         assert answer["model"] == "judge"
