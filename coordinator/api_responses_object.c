@@ -223,11 +223,13 @@ static void api_responses_echo_question(json_t *to, const struct api_call *c)
                   {"tools", "[]"},
                   {"top_logprobs", "0"},
                   {"top_p", "1.0"},
-                  {"truncation", "\"disabled\""},
-                  {"user", NULL}};
+                  {"truncation", "\"disabled\""}};
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
         api_responses_echo(to, c->generation->response.question, fields[i].name,
                            fields[i].otherwise);
+    json_t *user = json_body_field(c->generation->response.question, "user");
+    if (user) /* the types of Node's package know none that is null */
+        json_object_set(to, "user", user);
 }
 
 json_t *api_responses_object(const struct api_call *c, const char *given_status)
@@ -241,15 +243,16 @@ json_t *api_responses_object(const struct api_call *c, const char *given_status)
     json_t *incomplete = is_over && strcmp(status, "incomplete") == 0
                              ? json_pack("{s:s}", "reason", "max_output_tokens")
                              : json_null();
+    /* Left out while there is none: the types of Node's package know no usage that is null. */
     json_t *to = json_pack(
-        "{s:s, s:s, s:I, s:s, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:I}", "id", g->id, "object",
+        "{s:s, s:s, s:I, s:s, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o*, s:I}", "id", g->id, "object",
         "response", "created_at", (json_int_t)g->created_unix_s, "status", status, "completed_at",
         is_completed ? json_integer(d->finished_unix_s) : json_null(), "background",
         d->is_background, "store", d->is_kept, "error",
         has_error ? api_responses_error(&d->failure) : json_null(), "incomplete_details",
         incomplete, "model", api_call_model_json(c), "output",
         given_status ? json_array() : api_responses_output(c), "usage",
-        is_over ? api_responses_usage(c) : json_null(), "seed", (json_int_t)g->params.seed);
+        is_over ? api_responses_usage(c) : NULL, "seed", (json_int_t)g->params.seed);
     api_responses_echo_question(to, c);
     return to;
 }

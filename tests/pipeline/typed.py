@@ -1,5 +1,7 @@
 """Answers against the types of a client's package: strictly, and with nothing that it does not know."""
 
+import functools
+
 import pydantic
 
 
@@ -15,9 +17,14 @@ def extras(value, path=""):
     return set()
 
 
+@functools.lru_cache
+def adapter(kind):
+    return pydantic.TypeAdapter(kind)
+
+
 def strict(kind, data, allowed=()):
     """The JSON as a value of the package's type. Fields beyond it must be among those allowed."""
-    value = pydantic.TypeAdapter(kind).validate_json(data, strict=True)
+    value = adapter(kind).validate_json(data, strict=True)
     more = extras(value) - set(allowed)
     assert not more, f"unknown to the package: {sorted(more)}"
     return value
