@@ -44,15 +44,16 @@ static void deployment_ask_measure(const struct deployment *d, struct registry *
     w->measure_asked_ms = clock_now_ms();
 }
 
-/* Asks those who have no stage and were not asked yet. true: the plan had better wait. */
+/* Asks those who have no stage and were not asked yet, once their links are known: what computes
+ * on all cores answers probes late. true: the plan had better wait. */
 bool deployment_await_measures(const struct deployment *d, struct registry *r)
 {
     bool waits = false;
     for (struct worker_entry *w = r->workers; d->wants_measures && w; w = w->next) {
-        if (w->measure == MEASURE_UNASKED && w->stage < 0)
+        if (w->measure == MEASURE_UNASKED && w->stage < 0 && !links_are_awaited(w))
             deployment_ask_measure(d, r, w);
-        bool is_awaited = w->measure == MEASURE_ASKED || links_are_awaited(w);
-        waits = waits || (is_awaited && clock_now_ms() - w->measure_asked_ms < MEASURE_MS);
+        waits = waits || links_are_awaited(w) ||
+                (w->measure == MEASURE_ASKED && clock_now_ms() - w->measure_asked_ms < MEASURE_MS);
     }
     return waits;
 }
@@ -60,11 +61,9 @@ bool deployment_await_measures(const struct deployment *d, struct registry *r)
 /* Where it could not be measured: the rate of most offices. */
 static void deployment_describe_link(const struct worker_entry *w, struct plan_speed *s)
 {
-    int64_t round_trip_us = 0;
     bool is_near = links_are_near(w);
     double rate = links_rate(w);
-    clock_offset_round_trip(&w->clock, &round_trip_us);
-    s->link_s = PLAN_HANDLING_S + (is_near ? 0 : (double)round_trip_us / 2e6);
+    s->link_s = PLAN_HANDLING_S + (is_near ? 0 : (double)links_round_trip_us(w) / 2e6);
     s->link_bytes_per_s = is_near ? 0 : rate > 0 ? rate : OFFICE_LINK;
 }
 

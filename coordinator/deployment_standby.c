@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "coordinator/links.h"
 
 #include <inttypes.h>
 
@@ -18,7 +19,7 @@ static bool standby_is_idle(const struct worker_entry *w)
 static bool standby_may_be_asked(const struct worker_entry *w)
 {
     return standby_is_idle(w) && !w->unfit && !w->is_draining && !w->n_losses &&
-           !w->standby_failed &&
+           !w->standby_failed && !links_are_awaited(w) &&
            (w->measure != MEASURE_ASKED || clock_now_ms() - w->measure_asked_ms > MEASURE_MS);
 }
 

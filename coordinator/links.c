@@ -91,3 +91,12 @@ double links_rate(const struct worker_entry *w)
 {
     return fmax(links_probed(w), w->link_seen);
 }
+
+int64_t links_round_trip_us(const struct worker_entry *w)
+{
+    int64_t least_us = 0;
+    bool is_known = clock_offset_round_trip(&w->clock, &least_us);
+    if (w->link.state != LINK_KNOWN || w->link.round_trip_us == INT64_MAX)
+        return least_us;
+    return is_known && least_us < w->link.round_trip_us ? least_us : w->link.round_trip_us;
+}

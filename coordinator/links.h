@@ -24,5 +24,7 @@ void links_watch_hops(struct registry *r, const struct timeline *t, size_t row_b
 /* Bytes a second, 0 where nothing was measured: what the probe found, and with what hops showed. */
 double links_probed(const struct worker_entry *w);
 double links_rate(const struct worker_entry *w);
+/* There and back, the shortest that was seen; 0: nothing was yet. */
+int64_t links_round_trip_us(const struct worker_entry *w);
 
 #endif
