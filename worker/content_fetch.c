@@ -415,6 +415,7 @@ static void fetch_look_for_failure(struct content_fetch *f, int64_t now)
 
 static int fetch_connect(struct content_fetch *f, struct err *err)
 {
+    const int once_connected = 1; /* else a request waits for a host that is not there */
     for (int i = 0; i < f->n_sources; i++) {
         struct source *s = &f->sources[i];
         if (f->spec.own && !s->about.has_key)
@@ -427,6 +428,7 @@ static int fetch_connect(struct content_fetch *f, struct err *err)
         if (rc != 0)
             return rc;
         content_socket_set_up(s->socket, CONTENT_CHUNK_BYTES + CONTENT_MAX_ENVELOPE);
+        zmq_setsockopt(s->socket, ZMQ_IMMEDIATE, &once_connected, sizeof once_connected);
         if (zmq_connect(s->socket, s->about.endpoint) != 0) {
             fetch_tell(f, "%s cannot be asked at %s: %s", s->about.name, s->about.endpoint,
                        zmq_strerror(errno));

@@ -1,4 +1,4 @@
-/* Chunks from several sources at once, of which one is slow. */
+/* Chunks from several sources at once, of which one is slow, or most cannot be reached. */
 #include "worker/content_fetch.h"
 
 #include "base/clock.h"
@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #define SOURCES   4
+#define ABSENT    12 /* nobody listens there; together they could hold the whole window */
 #define TENSORS   64
 #define BYTES     1000
 #define QUICK     4 /* answers of the slow one, at first */
@@ -36,6 +37,7 @@ static void say(void *context, const char *text)
 static void open_sources(struct world *w)
 {
     struct err err;
+    *w = (struct world){.zmq = NULL};
     assert_int_equal(wire_context(&w->zmq, &err), 0);
     for (int i = 0; i < SOURCES; i++) {
         int port;
@@ -82,19 +84,17 @@ static void serve(struct world *w, int source)
     zmq_msg_close(&from);
 }
 
-static void a_slow_source_holds_its_part_of_the_window(void **state)
+/* Takes everything from the sources that listen, the first n_sources of those told. */
+static void fetch_all(struct world *w, const struct content_fetch_source *sources, int n_sources)
 {
-    (void)state;
-    static struct world w;
     struct content_fetch *f;
     struct err err;
-    open_sources(&w);
-    const struct content_fetch_spec spec = {.zmq = w.zmq,
+    const struct content_fetch_spec spec = {.zmq = w->zmq,
                                             .own_endpoint = "",
-                                            .n_sources = SOURCES,
-                                            .sources = w.sources,
+                                            .n_sources = n_sources,
+                                            .sources = sources,
                                             .n_tensors = TENSORS,
-                                            .tensors = w.tensors,
+                                            .tensors = w->tensors,
                                             .stall_ms = STALL_MS,
                                             .tell = say};
     assert_int_equal(content_fetch_open(&f, &spec, &err), 0);
@@ -105,26 +105,63 @@ static void a_slow_source_holds_its_part_of_the_window(void **state)
         struct content_arrival a;
         assert_true(clock_now_ms() < end_ms);
         for (int i = 0; i < SOURCES; i++)
-            serve(&w, i);
+            serve(w, i);
         if (content_fetch_take(f, POLL_MS, &a)) {
             assert_int_equal(*(unsigned char *)zmq_msg_data(&a.frame), a.tensor);
             content_fetch_settle(f, &a, true);
             n_good++;
         }
     }
+    content_fetch_close(f);
+}
+
+static void close_sources(struct world *w)
+{
+    for (int i = 0; i < SOURCES; i++)
+        zmq_close(w->routers[i]);
+    zmq_ctx_term(w->zmq);
+}
+
+static void a_slow_source_holds_its_part_of_the_window(void **state)
+{
+    (void)state;
+    static struct world w;
+    open_sources(&w);
+    fetch_all(&w, w.sources, SOURCES);
     /* What it owed was asked of others in the end. */
     assert_true(w.n_asked[0] > QUICK);
     assert_true(w.n_asked[0] <= QUICK + MOST_OWED);
-    content_fetch_close(f);
-    for (int i = 0; i < SOURCES; i++)
-        zmq_close(w.routers[i]);
-    zmq_ctx_term(w.zmq);
+    close_sources(&w);
+}
+
+static void who_cannot_be_reached_holds_nothing(void **state)
+{
+    (void)state;
+    static struct world w;
+    struct content_fetch_source sources[ABSENT + 1] = {{.name = ""}};
+    struct err err;
+    open_sources(&w);
+    for (int i = 0; i < ABSENT; i++) { /* ports that were free a moment ago */
+        void *closed;
+        int port;
+        assert_int_equal(wire_socket(&closed, w.zmq, ZMQ_ROUTER, NULL, &err), 0);
+        assert_int_equal(wire_bind(closed, "127.0.0.1", 0, &port, &err), 0);
+        assert_int_equal(zmq_close(closed), 0);
+        snprintf(sources[i].endpoint, sizeof sources[i].endpoint, "tcp://127.0.0.1:%d", port);
+    }
+    sources[ABSENT] = w.sources[1];
+    int64_t begin_ms = clock_now_ms();
+    fetch_all(&w, sources, ABSENT + 1);
+    assert_true(clock_now_ms() - begin_ms < STALL_MS);
+    assert_int_equal(w.n_asked[1], TENSORS);
+    close_sources(&w);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_slow_source_holds_its_part_of_the_window),
+        cmocka_unit_test(who_cannot_be_reached_holds_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
