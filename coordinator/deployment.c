@@ -164,6 +164,13 @@ static int deployment_start_loading(struct deployment *d, struct registry *r,
     return 0;
 }
 
+/* That must have joined before the first plan. */
+static int deployment_workers_wanted(const struct deployment_spec *s)
+{
+    int wanted = s->n_cuts + 1;
+    return wanted > s->workers_wanted ? wanted : s->workers_wanted;
+}
+
 int deployment_candidates(const struct registry *r, bool with_unwanted,
                           struct worker_entry **ret_entries)
 {
@@ -200,8 +207,7 @@ static int deployment_plan_anew(struct deployment *d, const struct registry *r,
 static int deployment_try_plan(struct deployment *d, struct registry *r, const struct pipeline *p,
                                struct err *err)
 {
-    int wanted =
-        d->spec.n_cuts + 1 > d->spec.workers_wanted ? d->spec.n_cuts + 1 : d->spec.workers_wanted;
+    int wanted = deployment_workers_wanted(&d->spec);
     if (!r->n_workers)
         d->obstacle.code = ERR_NONE; /* what hindered those who have left */
     if (!r->n_workers || (!d->served_once && r->n_workers < wanted))
@@ -219,7 +225,7 @@ static int deployment_try_plan(struct deployment *d, struct registry *r, const s
     if (rc == 0) {
         deployment_tell_plan(d, entries, n, &d->plan);
         rc = deployment_start_loading(d, r, entries, p, err);
-    } else if (!d->served_once) {
+    } else if (!d->served_once && d->spec.workers_wanted) {
         *err = obstacle; /* these workers were said to suffice */
     } else {
         if (strcmp(obstacle.text, d->obstacle.text) != 0)
@@ -462,9 +468,9 @@ bool deployment_is_degraded(const struct deployment *d)
     return d->served_once && d->state != DEPLOYMENT_SERVING;
 }
 
-/* It has served before: what would let it go on. */
-static void deployment_explain_loss(const struct deployment *d, const struct registry *r, char *to,
-                                    size_t size)
+/* What would let it serve. */
+static void deployment_explain_obstacle(const struct deployment *d, const struct registry *r,
+                                        char *to, size_t size)
 {
     struct deployment_missing missing;
     deployment_find_missing(d, r, &missing);
@@ -479,8 +485,7 @@ static void deployment_explain_loss(const struct deployment *d, const struct reg
 
 void deployment_explain(const struct deployment *d, const struct registry *r, char *to, size_t size)
 {
-    int wanted =
-        d->spec.n_cuts + 1 > d->spec.workers_wanted ? d->spec.n_cuts + 1 : d->spec.workers_wanted;
+    int wanted = deployment_workers_wanted(&d->spec);
     int64_t done = 0, total = 0, left = 0, rate = 0;
     char fetching[80] = "";
     switch (d->state) {
@@ -490,10 +495,8 @@ void deployment_explain(const struct deployment *d, const struct registry *r, ch
                      (double)(weight_file_bytes(d->weights) + 1));
         return;
     case DEPLOYMENT_WAITING:
-        if (d->served_once)
-            deployment_explain_loss(d, r, to, size);
-        else if (d->obstacle.code)
-            snprintf(to, size, "%s", d->obstacle.text);
+        if (d->served_once || d->obstacle.code)
+            deployment_explain_obstacle(d, r, to, size);
         else if (d->awaits_measures && r->n_workers >= wanted)
             snprintf(to, size, "workers are measuring how fast they are");
         else if (r->n_workers < wanted)

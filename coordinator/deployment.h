@@ -28,7 +28,7 @@ enum deployment_state {
 struct deployment_spec {
     const char *model_path;
     const char *cache_dir; /* for manifests; or NULL */
-    int workers_wanted;    /* before the first plan */
+    int workers_wanted;    /* before the first plan, which they must suffice for; 0: who comes */
     int context, concurrency;
     int kv_tokens; /* over all sequences; 0: see deployment_open() */
     enum kv_type kv_type;

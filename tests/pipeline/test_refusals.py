@@ -173,7 +173,7 @@ def config_case(home, tmp_path, program, text, *options):
 @pytest.mark.parametrize("text, line, words", [
     ('# a comment\nmodle = "x";\n', 2, ["modle", "model", "concurrency"]),
     ('\n\nkv = "f8";\n', 3, ["kv", "f8", "f16", "f32", "q8_0"]),
-    ('workers = 0;\n', 1, ["workers", "0", "1"]),
+    ('workers = 257;\n', 1, ["workers", "257", "256"]),
     ('workers = "two";\n', 1, ["workers", "whole number"]),
     ('concurrency = 1.5;\n', 1, ["concurrency", "whole number"]),
     ('verbose = 1;\n', 1, ["verbose", "true or false"]),
@@ -301,6 +301,20 @@ def test_too_little_memory_from_the_command_line(home, tmp_path):
         assert c.coordinator.wait(20) == 5
         sentence = the_sentence(c.coordinator.text())
         assert "layers 3 to 4" in sentence and "--memory" in sentence, sentence
+
+
+def test_machines_that_come_one_by_one(home):
+    """Without a number of them, what is too little waits for more, and says for how much."""
+    with Cluster(home, MODEL, workers=0, options=["--workers", 0]) as c:
+        c.add_worker("--memory", "1MiB")
+        wait_until(lambda: "one more that offers" in json.dumps(c.get("/health")[1]), 20, "told")
+        sentence = c.get("/health")[1]["error"]["message"]
+        assert "--memory" in sentence and "GiB is enough" in sentence, sentence
+        assert f"no plan: {sentence.split('; one more')[0]}" in c.coordinator.text()
+        c.add_worker()
+        c.wait_ready()
+        states = {w["name"]: w["state"] for w in c.get("/cluster")[1]["workers"]}
+        assert states["w2"] == "serving", states
 
 
 def test_memory_that_is_not_there(home):
