@@ -409,6 +409,9 @@ int coordinator_run(struct coordinator *c, struct err *err)
     if (c->registry.trust && trust_run(&c->trust))
         registry_review_trust(&c->registry);
     registry_receive(&c->registry);
+    int rc = shipping_let_in(c->shipping, &c->registry, err);
+    if (rc != 0)
+        return rc;
     int64_t now = clock_now_ms();
     if (now - c->last_time_kept_ms >= KEEP_TIME_MS) {
         c->last_time_kept_ms = now;
@@ -422,7 +425,7 @@ int coordinator_run(struct coordinator *c, struct err *err)
     }
     coordinator_expire(c, now);
     enum deployment_event event;
-    int rc = deployment_review(&c->deployment, &c->registry, &c->pipeline, &event, err);
+    rc = deployment_review(&c->deployment, &c->registry, &c->pipeline, &event, err);
     if (rc != 0)
         return rc;
     coordinator_on_event(c, event);

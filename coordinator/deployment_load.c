@@ -28,11 +28,10 @@ static int deployment_send_with_sources(const struct deployment *d, struct regis
     return 0;
 }
 
-/* With keys: whom the stage listens to and whom it speaks to. NULL: the coordinator. peers: room
- * for one of each worker, borrowed by load. */
+/* With keys: whom the stage listens to and whom it speaks to. NULL: the coordinator. */
 static void deployment_add_keys(Paceline__Load *load, struct registry *r,
                                 const struct worker_entry *upstream,
-                                const struct worker_entry *next, ProtobufCBinaryData *peers)
+                                const struct worker_entry *next)
 {
     if (!r->trust)
         return;
@@ -40,9 +39,6 @@ static void deployment_add_keys(Paceline__Load *load, struct registry *r,
     load->upstream_key =
         (ProtobufCBinaryData){KEYS_BYTES, upstream ? (uint8_t *)upstream->key : own};
     load->next_key = (ProtobufCBinaryData){KEYS_BYTES, next ? (uint8_t *)next->key : own};
-    for (struct worker_entry *w = r->workers; w; w = w->next)
-        peers[load->n_peer_keys++] = (ProtobufCBinaryData){KEYS_BYTES, w->key};
-    load->peer_keys = peers;
 }
 
 /* What a worker is told to load. */
@@ -110,17 +106,15 @@ static int deployment_send_load(const struct deployment *d, struct registry *r,
     size_t n = weight_file_tensor_count(d->weights);
     Paceline__TensorDigest *digests = calloc(n + 1, sizeof *digests);
     Paceline__TensorDigest **list = calloc(n + 1, sizeof *list);
-    ProtobufCBinaryData *peers = calloc((size_t)r->n_workers + 1, sizeof *peers);
     int rc = 0;
-    if (!digests || !list || !peers) {
+    if (!digests || !list) {
         rc = err_set(err, ERR_MEMORY, "no memory for the digests of %zu tensors", n);
     } else {
         load.n_digests = deployment_describe_tensors(d, o, digests, list);
         load.digests = list;
-        deployment_add_keys(&load, r, o->upstream, o->next, peers);
+        deployment_add_keys(&load, r, o->upstream, o->next);
         rc = deployment_send_with_sources(d, r, o->worker, &load, err);
     }
-    free(peers);
     free(digests);
     free(list);
     return rc;

@@ -180,6 +180,7 @@ static void registry_remove(struct registry *r, struct worker_entry *w, enum wor
         }
     }
     r->n_workers--;
+    r->has_new_peers = true;
     registry_free_worker(w);
 }
 
@@ -352,7 +353,7 @@ static void registry_on_hello(struct registry *r, const struct wire_identity *fr
     w->next = *place;
     *place = w;
     r->n_workers++;
-    r->joined = true;
+    r->joined = r->has_new_peers = true;
     log_info("worker %s joined: %d threads, %s, %.1f GiB offered", w->name, w->threads, w->isa,
              (double)w->memory_bytes / (1 << 30));
     registry_keep_out(r, w);
@@ -612,10 +613,11 @@ void registry_review_trust(struct registry *r)
 
 /* libzmq tells of an end before it hands over what came last by that connection; nobody is back so
  * soon. */
-static void registry_note_connection(struct worker_entry *w, int fd)
+static void registry_note_connection(struct registry *r, struct worker_entry *w, int fd)
 {
     if (w->disconnected_ms && fd == w->fd && clock_now_ms() - w->disconnected_ms < LAST_WORDS_MS)
         return;
+    r->has_new_peers = r->has_new_peers || w->fd != fd; /* it may have missed the last ones */
     w->fd = fd;
     w->disconnected_ms = 0;
 }
@@ -635,7 +637,7 @@ static void registry_on_message(struct registry *r, const struct wire_identity *
         return;
     }
     w->last_heard_ms = clock_now_ms();
-    registry_note_connection(w, from->fd);
+    registry_note_connection(r, w, from->fd);
     switch (c->body_case) {
     case PACELINE__CONTROL__BODY_HEARTBEAT:
         registry_on_beat(r, w, c->heartbeat);

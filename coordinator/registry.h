@@ -108,6 +108,7 @@ struct registry {
     int64_t silence_ms;    /* after so much of it a worker is taken for lost */
     int64_t last_time_ms;  /* of registry_keep_time() */
     /* what happened since the deployment last looked */
+    bool has_new_peers; /* somebody came or went, and the others were not told yet */
     bool joined;
     bool measured;
     bool stage_ready;

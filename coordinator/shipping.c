@@ -297,3 +297,26 @@ void shipping_find_sources(const struct shipping *s, const char *host, const str
         to->sources[to->n++].name = (char *)peer->name;
     }
 }
+
+int shipping_let_in(struct shipping *s, struct registry *r, struct err *err)
+{
+    if (!r->trust || !r->has_new_peers)
+        return 0;
+    unsigned char(*keys)[KEYS_BYTES] = calloc((size_t)r->n_workers + 1, KEYS_BYTES);
+    ProtobufCBinaryData *told = calloc((size_t)r->n_workers + 1, sizeof *told);
+    Paceline__Peers peers = PACELINE__PEERS__INIT;
+    int rc = keys && told ? 0 : err_set(err, ERR_MEMORY, "no memory for the keys of workers");
+    for (struct worker_entry *w = r->workers; rc == 0 && w; w = w->next) {
+        memcpy(keys[peers.n_keys], w->key, KEYS_BYTES);
+        told[peers.n_keys++] = (ProtobufCBinaryData){KEYS_BYTES, w->key};
+    }
+    peers.keys = told;
+    if (rc == 0)
+        rc = content_server_allow(s->server, keys, peers.n_keys, err);
+    for (struct worker_entry *w = r->workers; rc == 0 && w; w = w->next)
+        registry_send(r, w, PACELINE__CONTROL__BODY_PEERS, &peers);
+    free(keys);
+    free(told);
+    r->has_new_peers = rc != 0;
+    return rc;
+}

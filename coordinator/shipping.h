@@ -22,6 +22,10 @@ int64_t shipping_sent_bytes(const struct shipping *s);
 int shipping_publish(struct shipping *s, const struct weight_file *weights,
                      const struct manifest *manifest, struct err *err);
 
+/* With keys: gives weights to the workers that are here, and to no others, and tells each of them
+ * to do the same. Does something only when somebody has come or gone. */
+int shipping_let_in(struct shipping *s, struct registry *r, struct err *err);
+
 /* Parts of a Load. What they point at is borrowed from weights, manifest and registry. */
 void shipping_describe_config(const struct model_config *c, Paceline__ModelConfig *ret_config);
 void shipping_describe_tensor(const struct weight_file *weights, const struct manifest *m,

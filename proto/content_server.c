@@ -1,5 +1,6 @@
 #include "proto/content_server.h"
 
+#include "proto/key_set.h"
 #include "proto/wire.h"
 
 #include <errno.h>
@@ -30,6 +31,7 @@ struct content_server {
     int stop;     /* eventfd */
     int port;
     struct loans *loans;
+    struct key_set allowed; /* where links have keys */
     atomic_int_fast64_t sent_bytes;
 };
 
@@ -118,6 +120,13 @@ static bool content_server_take(struct content_server *s, zmq_msg_t *part)
     return false;
 }
 
+/* A connection outlives the right to have it. */
+static bool content_server_admits(struct content_server *s, zmq_msg_t *part)
+{
+    unsigned char key[KEYS_BYTES];
+    return !s->spec.own || (wire_key_of(part, key) && key_set_has(&s->allowed, key));
+}
+
 /* Identity and envelope, nothing else; what is different is dropped. false: nothing there. */
 static bool content_server_receive(struct content_server *s)
 {
@@ -134,7 +143,7 @@ static bool content_server_receive(struct content_server *s)
     zmq_msg_close(&part);
     for (int n = 1; more && content_server_take(s, &part); n++) {
         more = zmq_msg_more(&part);
-        ok = ok && n == 1 && !more &&
+        ok = ok && n == 1 && !more && content_server_admits(s, &part) &&
              content_request_unpack(&request, zmq_msg_data(&part), zmq_msg_size(&part));
         zmq_msg_close(&part);
     }
@@ -191,6 +200,7 @@ int content_server_open(struct content_server **ret_server, const struct content
         return err_set(err, ERR_MEMORY, "no memory for the content server");
     s->spec = *spec;
     s->stop = -1;
+    key_set_init(&s->allowed);
     int rc = content_server_start(s, err);
     if (rc == 0) {
         *ret_server = s;
@@ -218,7 +228,14 @@ void content_server_close(struct content_server *s)
     }
     if (s->stop >= 0)
         close(s->stop);
+    key_set_clear(&s->allowed);
     free(s);
+}
+
+int content_server_allow(struct content_server *s, const unsigned char (*keys)[KEYS_BYTES],
+                         size_t n, struct err *err)
+{
+    return key_set_replace(&s->allowed, keys, n, err);
 }
 
 int content_server_port(const struct content_server *s)

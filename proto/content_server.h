@@ -35,6 +35,10 @@ int content_server_open(struct content_server **ret_server, const struct content
                         struct err *err);
 /* Returns when no piece is lent any more. NULL is fine. */
 void content_server_close(struct content_server *s);
+/* With keys: who is answered from now on, on old connections too; before the first call nobody.
+ * From any thread. */
+int content_server_allow(struct content_server *s, const unsigned char (*keys)[KEYS_BYTES],
+                         size_t n, struct err *err);
 int content_server_port(const struct content_server *s);
 int64_t content_server_sent_bytes(const struct content_server *s); /* since the start */
 

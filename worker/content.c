@@ -637,6 +637,12 @@ bool content_progress(struct content *c, struct content_progress *ret_progress)
     return s != NULL;
 }
 
+int content_let_in(struct content *c, const unsigned char (*keys)[KEYS_BYTES], size_t n,
+                   struct err *err)
+{
+    return c->server ? content_server_allow(c->server, keys, n, err) : 0;
+}
+
 int64_t content_sent_bytes(const struct content *c)
 {
     return c->server ? content_server_sent_bytes(c->server) : 0;

@@ -61,6 +61,9 @@ struct content_progress {
     int64_t coordinator_bytes; /* of those fetched */
 };
 bool content_progress(struct content *c, struct content_progress *ret_progress);
+/* With keys: to whom alone parts are given from now on. */
+int content_let_in(struct content *c, const unsigned char (*keys)[KEYS_BYTES], size_t n,
+                   struct err *err);
 int64_t content_sent_bytes(const struct content *c); /* to others */
 
 /* Changes whenever there is more to give. */

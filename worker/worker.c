@@ -384,6 +384,14 @@ static void worker_keep_address(struct worker *w)
     w->settings->is_hearsay = false;
 }
 
+static int worker_on_peers(struct worker *w, const Paceline__Peers *peers, struct err *err)
+{
+    if (!w->settings->is_encrypted)
+        return 0;
+    int rc = worker_door_on_peers(&w->door, peers->keys, peers->n_keys, err);
+    return rc == 0 ? content_let_in(w->content, w->door.peers, w->door.n_peers, err) : rc;
+}
+
 static int worker_on_message(struct worker *w, Paceline__Control **c, struct err *err)
 {
     w->last_heard_ms = clock_now_ms();
@@ -423,6 +431,8 @@ static int worker_on_message(struct worker *w, Paceline__Control **c, struct err
     case PACELINE__CONTROL__BODY_PROBE:
         worker_send(w, PACELINE__CONTROL__BODY_PROBE, (*c)->probe);
         return 0;
+    case PACELINE__CONTROL__BODY_PEERS:
+        return worker_on_peers(w, (*c)->peers, err);
     case PACELINE__CONTROL__BODY_UNLOAD:
         if ((*c)->unload->epoch > w->newest_epoch)
             w->newest_epoch = w->told_epoch = (*c)->unload->epoch;

@@ -41,21 +41,28 @@ void worker_door_close(struct worker_door *d)
     *d = (struct worker_door){0};
 }
 
-int worker_door_on_load(struct worker_door *d, const Paceline__Load *load, struct err *err)
+int worker_door_on_peers(struct worker_door *d, const ProtobufCBinaryData *keys, size_t n,
+                         struct err *err)
 {
-    bool is_sound = load->upstream_key.len == KEYS_BYTES && load->next_key.len == KEYS_BYTES;
-    for (size_t i = 0; i < load->n_peer_keys; i++)
-        is_sound = is_sound && load->peer_keys[i].len == KEYS_BYTES;
-    if (!is_sound)
-        return err_set(err, ERR_NETWORK, "the plan does not say which keys the neighbours have");
-    void *peers = calloc(load->n_peer_keys + 1, KEYS_BYTES);
+    for (size_t i = 0; i < n; i++)
+        if (keys[i].len != KEYS_BYTES)
+            return err_set(err, ERR_NETWORK, "the key of a worker has %zu bytes", keys[i].len);
+    void *peers = calloc(n + 1, KEYS_BYTES);
     if (!peers)
-        return err_set(err, ERR_MEMORY, "no memory for the keys of %zu workers", load->n_peer_keys);
+        return err_set(err, ERR_MEMORY, "no memory for the keys of %zu workers", n);
     free(d->peers);
     d->peers = peers;
-    d->n_peers = load->n_peer_keys;
-    for (size_t i = 0; i < d->n_peers; i++)
-        memcpy(d->peers[i], load->peer_keys[i].data, KEYS_BYTES);
+    d->n_peers = n + 1;
+    for (size_t i = 0; i < n; i++)
+        memcpy(d->peers[i], keys[i].data, KEYS_BYTES);
+    memcpy(d->peers[n], d->coordinator_key, KEYS_BYTES);
+    return 0;
+}
+
+int worker_door_on_load(struct worker_door *d, const Paceline__Load *load, struct err *err)
+{
+    if (load->upstream_key.len != KEYS_BYTES || load->next_key.len != KEYS_BYTES)
+        return err_set(err, ERR_NETWORK, "the plan does not say which keys the neighbours have");
     memmove(d->upstream[1], d->upstream[0], (WORKER_DOOR_PLANS - 1) * KEYS_BYTES);
     memcpy(d->upstream[0], load->upstream_key.data, KEYS_BYTES);
     d->n_upstream += d->n_upstream < WORKER_DOOR_PLANS;

@@ -1,6 +1,6 @@
 /* worker_door.h - whom this worker's bound sockets let in: the neighbour upstream that the newest
- * plans name, and for content the other workers. It belongs to the control thread, which stays free
- * while the other computes. */
+ * plans name, and for content the workers that are here now. It belongs to the control thread,
+ * which stays free while the other computes. */
 #ifndef PACELINE_WORKER_WORKER_DOOR_H
 #define PACELINE_WORKER_WORKER_DOOR_H
 
@@ -16,7 +16,7 @@ struct worker_door {
     unsigned char coordinator_key[KEYS_BYTES];
     unsigned char upstream[WORKER_DOOR_PLANS][KEYS_BYTES]; /* the newest plan's first */
     int n_upstream;
-    unsigned char (*peers)[KEYS_BYTES]; /* of the newest plan */
+    unsigned char (*peers)[KEYS_BYTES]; /* and the coordinator's; none until they are told */
     size_t n_peers;
     int64_t last_told_ms; /* of strangers; 0: never */
 };
@@ -25,6 +25,9 @@ struct worker_door {
 int worker_door_open(struct worker_door *d, void *zmq,
                      const unsigned char coordinator_key[KEYS_BYTES], struct err *err);
 void worker_door_close(struct worker_door *d); /* after them */
+/* Those of all workers, in place of those before. */
+int worker_door_on_peers(struct worker_door *d, const ProtobufCBinaryData *keys, size_t n,
+                         struct err *err);
 int worker_door_on_load(struct worker_door *d, const Paceline__Load *load, struct err *err);
 /* Lets in who may come; never waits. */
 void worker_door_serve(struct worker_door *d);

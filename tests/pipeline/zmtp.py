@@ -161,7 +161,7 @@ def known_answer():
     return int(re.search(r"0x[0-9a-f]+", source.read_text())[0], 16)
 
 
-PROTOCOL = 5  # PACELINE_PROTOCOL_VERSION
+PROTOCOL = 6  # PACELINE_PROTOCOL_VERSION
 
 
 def hello(protocol=PROTOCOL, numerics=1, version="9.9.9", name="stranger", threads=1, isa="scalar",

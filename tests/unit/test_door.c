@@ -169,8 +169,7 @@ static void test_worker_door(void **state)
     Paceline__Load load = PACELINE__LOAD__INIT;
     assert_int_equal(worker_door_on_load(&d, &load, &err), ERR_NETWORK);
     load.next_key = (ProtobufCBinaryData){KEYS_BYTES, keys[5]};
-    load.peer_keys = peers;
-    load.n_peer_keys = 2;
+    assert_int_equal(worker_door_on_peers(&d, peers, 2, &err), 0);
     for (int i = 1; i < 4; i++) { /* three plans, of which the newest two count */
         load.upstream_key = (ProtobufCBinaryData){KEYS_BYTES, keys[i]};
         assert_int_equal(worker_door_on_load(&d, &load, &err), 0);
@@ -181,8 +180,13 @@ static void test_worker_door(void **state)
     assert_false(judge(&d, WIRE_STEPS, keys[5]));
     assert_true(judge(&d, WIRE_CONTENT, keys[1]));
     assert_false(judge(&d, WIRE_CONTENT, keys[4]));
-    peers[1].len = 31;
-    assert_int_equal(worker_door_on_load(&d, &load, &err), ERR_NETWORK);
+    peers[1].len = 31; /* those before stay */
+    assert_int_equal(worker_door_on_peers(&d, peers, 2, &err), ERR_NETWORK);
+    assert_true(judge(&d, WIRE_CONTENT, keys[2]));
+    assert_int_equal(worker_door_on_peers(&d, peers, 1, &err), 0); /* who was revoked is out */
+    assert_true(judge(&d, WIRE_CONTENT, keys[0]));
+    assert_true(judge(&d, WIRE_CONTENT, keys[1]));
+    assert_false(judge(&d, WIRE_CONTENT, keys[2]));
     worker_door_close(&d);
     zmq_ctx_term(zmq);
 }
