@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "coordinator/shipping.h"
 #include "proto/wire.h"
+#include "proto/zap.h"
 #include "worker/content.h"
 
 #include <fcntl.h>
@@ -42,6 +43,7 @@ struct setup {
 struct peer {
     int number, threads;
     struct key_pair keys;
+    struct zap zap;
     struct content *content;
     Paceline__Load *load;
     pthread_t thread;
@@ -53,6 +55,39 @@ static void say(bool is_fault, const char *text)
 {
     if (is_fault)
         fprintf(stderr, "%s\n", text);
+}
+
+static void fail(const struct err *err)
+{
+    fprintf(stderr, "measure_ship: %s\n", err->text);
+    exit(1);
+}
+
+/* Keys are checked as in real programs; who is let in is not what is measured. */
+static bool let_all_in(void *context, const char *domain, const unsigned char key[KEYS_BYTES])
+{
+    return context != NULL && domain && key;
+}
+
+static void *doorman_main(void *argument)
+{
+    struct zap *z = argument;
+    zmq_pollitem_t item = {.socket = z->socket, .events = ZMQ_POLLIN};
+    while (zmq_poll(&item, 1, -1) >= 0)
+        zap_serve(z);
+    return NULL;
+}
+
+static void open_door(struct zap *z, void *zmq)
+{
+    pthread_t doorman; /* until the program ends */
+    struct err err;
+    if (zap_open(z, zmq, let_all_in, z, &err) != 0)
+        fail(&err);
+    if (pthread_create(&doorman, NULL, doorman_main, z) != 0 || pthread_detach(doorman) != 0) {
+        fprintf(stderr, "no thread for a door\n");
+        exit(1);
+    }
 }
 
 static void *peer_main(void *argument)
@@ -104,12 +139,6 @@ static void fill_load(Paceline__Load *load, const struct weight_file *f, const s
         shipping_describe_tensor(f, m, i, &all[i]);
         load->digests[i] = &all[i];
     }
-}
-
-static void fail(const struct err *err)
-{
-    fprintf(stderr, "measure_ship: %s\n", err->text);
-    exit(1);
 }
 
 /* This thread, and those that it makes, are on that host from now on. */
@@ -189,8 +218,11 @@ static void open_peer(const struct setup *s, struct peer *p, struct registry *r,
                                 .ignores_files = true,
                                 .ships = true,
                                 .tell = say};
-    if (wire_context(&spec.zmq, &err) != 0 || keys_make(&p->keys, &err) != 0 ||
-        content_open(&p->content, &spec, &err) != 0)
+    if (wire_context(&spec.zmq, &err) != 0 || keys_make(&p->keys, &err) != 0)
+        fail(&err);
+    if (s->with_keys)
+        open_door(&p->zap, spec.zmq);
+    if (content_open(&p->content, &spec, &err) != 0)
         fail(&err);
     *entry = (struct worker_entry){.end_layer = n_layers, .next_stage = -1, .next = r->workers};
     memcpy(entry->key, p->keys.public_key, KEYS_BYTES);
@@ -198,6 +230,21 @@ static void open_peer(const struct setup *s, struct peer *p, struct registry *r,
     snprintf(entry->content_address, sizeof entry->content_address, "%s",
              content_endpoint(p->content));
     r->workers = entry;
+    r->n_workers++;
+    r->has_new_peers = true;
+}
+
+static void let_in(struct shipping *s, struct registry *r, struct peer *peers, int n)
+{
+    unsigned char keys[MAX_WORKERS][KEYS_BYTES];
+    struct err err;
+    for (int i = 0; i < n; i++)
+        memcpy(keys[i], peers[i].keys.public_key, KEYS_BYTES);
+    for (int i = 0; i < n; i++)
+        if (content_let_in(peers[i].content, keys, (size_t)n, &err) != 0)
+            fail(&err);
+    if (shipping_let_in(s, r, &err) != 0)
+        fail(&err);
 }
 
 static int run_peers(struct peer *peers, int n)
@@ -219,14 +266,18 @@ static int measure(const struct setup *setup, const struct weight_file *f, const
     static struct peer peers[MAX_WORKERS];
     static struct worker_entry entries[MAX_WORKERS];
     static struct trust trust;
+    static struct zap zap;
     struct err err;
     struct shipping *s;
     struct registry registry = {.trust = setup->with_keys ? &trust : NULL};
     void *zmq;
     const int n = setup->n_workers;
     const char *host = enter_host(setup, 0);
-    if (keys_make(&trust.own, &err) != 0 || wire_context(&zmq, &err) != 0 ||
-        shipping_open(&s, zmq, host, 0, setup->with_keys ? &trust.own : NULL, &err) != 0 ||
+    if (keys_make(&trust.own, &err) != 0 || wire_context(&zmq, &err) != 0)
+        fail(&err);
+    if (setup->with_keys)
+        open_door(&zap, zmq);
+    if (shipping_open(&s, zmq, host, 0, setup->with_keys ? &trust.own : NULL, &err) != 0 ||
         shipping_publish(s, f, m, &err) != 0)
         fail(&err);
     Paceline__Load load = PACELINE__LOAD__INIT;
@@ -237,6 +288,7 @@ static int measure(const struct setup *setup, const struct weight_file *f, const
         peers[i] = (struct peer){.number = i + 1, .threads = setup->threads, .load = &load};
         open_peer(setup, &peers[i], &registry, &entries[i], c->n_layers, host);
     }
+    let_in(s, &registry, peers, n);
     struct shipping_sources sources;
     const struct worker_entry stranger = {.end_layer = c->n_layers};
     shipping_find_sources(s, host, &registry, &stranger, &load, &sources);

@@ -91,7 +91,7 @@ def fake_coordinator(home, tmp_path, answer, *options):
 
 
 def test_refused_worker_says_why(home, tmp_path):
-    why = "it speaks protocol version 4 and the coordinator version 5: install the same release"
+    why = "it speaks protocol version 5 and the coordinator version 6: install the same release"
     worker, peer = fake_coordinator(home, tmp_path, [zmtp.control(zmtp.REFUSE, {1: why})])
     with peer:
         assert worker.wait(10) == 4
