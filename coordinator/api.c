@@ -8,12 +8,12 @@
 #include "coordinator/api_embeddings.h"
 #include "coordinator/api_generation.h"
 #include "coordinator/api_metrics.h"
-#include "coordinator/api_openapi.h"
 #include "coordinator/api_probe.h"
 #include "coordinator/api_prompt.h"
 #include "coordinator/api_replay.h"
 #include "coordinator/api_rerank.h"
 #include "coordinator/api_responses.h"
+#include "coordinator/api_static.h"
 #include "coordinator/api_store.h"
 #include "coordinator/api_tokens.h"
 #include "coordinator/api_trace.h"
@@ -23,6 +23,8 @@
 #include <string.h>
 
 static const struct api_route api_routes[] = {
+    {"GET", "/", .is_open = true, .begin = api_static},
+    {"GET", "/page/", .is_open = true, .begin = api_static},
     {"GET", "/health", .is_open = true, .begin = api_admin_health},
     {"GET", "/v1/health", .is_open = true, .begin = api_admin_health},
     {"GET", "/ready", .is_open = true, .begin = api_admin_ready},
@@ -30,7 +32,7 @@ static const struct api_route api_routes[] = {
     {"GET", "/models", .begin = api_admin_models},
     {"GET", "/v1/models", .begin = api_admin_models},
     {"GET", "/v1/models/", .begin = api_admin_model},
-    {"GET", "/openapi.json", .begin = api_openapi},
+    {"GET", "/openapi.json", .begin = api_static},
     {"GET", "/cluster", .begin = api_admin_cluster},
     {"GET", "/cluster/trace", .begin = api_trace},
     {"POST", "/cluster/drain", .needs_body = true, .begin = api_admin_drain},
@@ -66,7 +68,7 @@ static const struct api_route api_routes[] = {
 static bool api_path_matches(const char *pattern, const char *path)
 {
     size_t length = strlen(pattern);
-    if (pattern[length - 1] == '/')
+    if (length > 1 && pattern[length - 1] == '/')
         return strncmp(path, pattern, length) == 0 && path[length];
     return strcmp(path, pattern) == 0;
 }

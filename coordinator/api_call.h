@@ -35,7 +35,7 @@ enum api_form { API_FORM_OPENAI, API_FORM_ANTHROPIC };
 
 struct api_header {
     const char *name; /* a constant */
-    char value[80];
+    char value[160];
 };
 
 struct api_generation;
@@ -57,6 +57,7 @@ struct api_call {
     const char *method, *path; /* borrowed; path is decoded */
     /* Of the query (?after=…) and the headers; borrowed, NULL without them. */
     const char *after, *starting_after, *stream, *last_event_id;
+    const char *if_none_match, *accept_encoding;
     bool wants_event_ids; /* it asked for an event stream by that name, so it knows what ids are */
     const struct api_route *route; /* NULL: none fits */
     enum api_form form;
@@ -70,7 +71,7 @@ struct api_call {
     /* the answer */
     int status;
     const char *content_type;
-    struct api_header headers[4];
+    struct api_header headers[8];
     size_t n_headers;
     const char *error_code; /* the error object's "code", where one has been agreed on */
     struct err failure;     /* code != 0: the answer is this error */

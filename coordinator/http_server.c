@@ -204,6 +204,8 @@ static struct http_exchange *http_exchange_new(struct http_connection *c, const 
     const char *accept = http_server_header(c, "Accept");
     x->call.wants_event_ids =
         x->call.last_event_id || (accept && strcasestr(accept, "text/event-stream"));
+    x->call.if_none_match = http_server_header(c, "If-None-Match");
+    x->call.accept_encoding = http_server_header(c, "Accept-Encoding");
     http_server_name(x, http_server_header(c, "X-Request-Id"));
     trace_context_read(&x->call.trace, http_server_header(c, "traceparent"));
     c->exchange = x;
