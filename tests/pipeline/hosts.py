@@ -1,6 +1,8 @@
 """Other hosts: network namespaces on one bridge of this one, each by a veth of its own, whose rate
 may be limited. This host is .1, the others are .2, .3 … of the network's address."""
 
+import contextlib
+import ctypes
 import functools
 import os
 import shutil
@@ -27,6 +29,26 @@ def impossible():
 
 def ip(*words):
     subprocess.run(["ip", *map(str, words)], check=True)
+
+
+CLONE_NEWNET = 0x40000000
+
+
+@contextlib.contextmanager
+def nothing_but_loopback():
+    """This thread, and what it starts, in a network namespace of its own where that is possible: no
+    address comes or goes there while other tests make and remove theirs."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/thread-self/ns/net", "rb") as before:
+        if libc.unshare(CLONE_NEWNET) != 0:
+            yield
+            return
+        try:
+            ip("link", "set", "lo", "up")
+            yield
+        finally:
+            if libc.setns(before.fileno(), CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), "the network namespace cannot be left")
 
 
 class Network:
