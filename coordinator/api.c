@@ -128,11 +128,35 @@ static bool api_refuse_path(struct api_call *c, const struct api_route *other)
     return false;
 }
 
+static bool api_refuse_page(struct api_call *c)
+{
+    struct err err;
+    if (c->origin == HTTP_ORIGIN_WRONG_HOST)
+        err_set(&err, ERR_AUTH,
+                "This server is not known as %.200s, a name by which web pages could reach it: use "
+                "its address or localhost, or allow the name: --cors-origin http://NAME.",
+                c->page.host);
+    else
+        err_set(&err, ERR_AUTH,
+                "Web pages of %.200s may not use this server: --cors-origin allows them.",
+                c->page.origin ? c->page.origin : "other sites");
+    api_call_refuse(c, 403,
+                    c->origin == HTTP_ORIGIN_WRONG_HOST ? "host_not_allowed" : "origin_not_allowed",
+                    &err);
+    return false;
+}
+
 bool api_admit(struct api_call *c, const char *authorization, const char *x_api_key)
 {
     const struct api_route *other = NULL;
     c->route = api_find(c, &other);
     c->form = c->route ? c->route->form : other ? other->form : API_FORM_OPENAI;
+    if (c->origin == HTTP_ORIGIN_STRANGE || c->origin == HTTP_ORIGIN_WRONG_HOST)
+        return api_refuse_page(c);
+    if (c->is_preflight) {
+        api_call_complete(c, 204);
+        return false;
+    }
     bool is_open = c->api->n_keys == 0 || (c->route && c->route->is_open);
     const char *key = authorization ? access_bearer(authorization) : x_api_key;
     size_t index = access_find(c->api->keys, c->api->n_keys, key);

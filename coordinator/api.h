@@ -17,8 +17,8 @@ struct api_route {
 
 /* The route of exactly that path, or NULL. */
 const struct api_route *api_route_find(const char *method, const char *path);
-/* Once a call's headers are there: finds its route and checks the key. false: it is refused, the
- * answer stands. */
+/* Once a call's headers are there: finds its route, and judges whose page asks and the key. false:
+ * the answer stands, mostly a refusal. */
 bool api_admit(struct api_call *c, const char *authorization, const char *x_api_key);
 /* The body is complete. Afterwards the call is complete, or waits for api_news(). */
 void api_begin(struct api_call *c, const char *body, size_t length);

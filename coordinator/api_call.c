@@ -62,6 +62,8 @@ static const char *api_call_error_type(int status)
     switch (status) {
     case 401:
         return "authentication_error";
+    case 403:
+        return "permission_error";
     case 404:
         return "not_found_error";
     case 429:
@@ -96,6 +98,8 @@ static const char *api_call_anthropic_type(int status)
     switch (status) {
     case 401:
         return "authentication_error";
+    case 403:
+        return "permission_error";
     case 404:
         return "not_found_error";
     case 413:

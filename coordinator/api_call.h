@@ -8,6 +8,7 @@
 #include "coordinator/answer_counts.h"
 #include "coordinator/chat_template.h"
 #include "coordinator/coordinator.h"
+#include "coordinator/http_origin.h"
 #include "coordinator/reply.h"
 #include "coordinator/trace_context.h"
 
@@ -59,6 +60,9 @@ struct api_call {
     const char *after, *starting_after, *stream, *last_event_id;
     const char *if_none_match, *accept_encoding;
     bool wants_event_ids; /* it asked for an event stream by that name, so it knows what ids are */
+    struct http_origin_question page; /* borrowed */
+    enum http_origin origin;
+    bool is_preflight;             /* a browser asks whether a page may ask */
     const struct api_route *route; /* NULL: none fits */
     enum api_form form;
     char request_id[129];

@@ -152,6 +152,7 @@ static int program_open(struct program *p, struct err *err)
         .api_keys = (const char *const *)p->keys.keys,
         .key_tenants = p->keys.tenants,
         .n_api_keys = p->keys.n,
+        .cors_origins = s->cors_origins,
         .max_body_bytes = s->max_body_bytes,
         .max_connections = (int)s->max_connections,
         .coordinator = p->coordinator,

@@ -1,5 +1,6 @@
 #include "coordinator/coordinator_settings.h"
 
+#include "coordinator/http_origin.h"
 #include "proto/beacon.h"
 
 #include <dirent.h>
@@ -187,6 +188,13 @@ static const struct conf_option coordinator_options[] = {
      .value = "FILE",
      .help = "accepted API keys, a line each: KEY [TENANT [WEIGHT]]; needed when --http is "
              "reachable from elsewhere"},
+    {.name = "cors-origin",
+     .type = CONF_STRING,
+     .offset = FIELD(cors_origins),
+     .check = http_origin_check,
+     .value = "ORIGIN,…",
+     .help = "web pages that may use the API besides this server's own: https://example.org, "
+             "several with commas between them, or * for all"},
     {.name = "max-body",
      .type = CONF_SIZE,
      .offset = FIELD(max_body_bytes),

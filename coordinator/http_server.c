@@ -62,6 +62,7 @@ struct http_server {
     struct api api;
     char **keys; /* copies */
     int *key_tenants;
+    struct http_origin_rules origins;
     struct MHD_Daemon *daemon;
     int epoll_fd, port;
     int64_t max_body_bytes;
@@ -164,6 +165,21 @@ static const char *http_server_argument(const struct http_connection *c, const c
     return MHD_lookup_connection_value(c->mhd, MHD_GET_ARGUMENT_KIND, name);
 }
 
+/* A page's question, and whether the browser only asks if it may be asked. */
+static void http_server_judge_page(const struct http_connection *c, struct api_call *call)
+{
+    call->page =
+        (struct http_origin_question){.method = call->method,
+                                      .origin = http_server_header(c, "Origin"),
+                                      .host = http_server_header(c, "Host"),
+                                      .fetch_site = http_server_header(c, "Sec-Fetch-Site"),
+                                      .fetch_mode = http_server_header(c, "Sec-Fetch-Mode"),
+                                      .fetch_dest = http_server_header(c, "Sec-Fetch-Dest")};
+    call->origin = http_origin_judge(&c->server->origins, &call->page);
+    call->is_preflight = call->page.origin && strcmp(call->method, "OPTIONS") == 0 &&
+                         http_server_header(c, "Access-Control-Request-Method");
+}
+
 /* The client's own id, when it can stand in a header and a log line, or one of ours. */
 static void http_server_name(struct http_exchange *x, const char *given)
 {
@@ -206,6 +222,7 @@ static struct http_exchange *http_exchange_new(struct http_connection *c, const 
         x->call.last_event_id || (accept && strcasestr(accept, "text/event-stream"));
     x->call.if_none_match = http_server_header(c, "If-None-Match");
     x->call.accept_encoding = http_server_header(c, "Accept-Encoding");
+    http_server_judge_page(c, &x->call);
     http_server_name(x, http_server_header(c, "X-Request-Id"));
     trace_context_read(&x->call.trace, http_server_header(c, "traceparent"));
     c->exchange = x;
@@ -307,6 +324,29 @@ static void http_server_tell_trace(struct MHD_Response *response, const struct t
     MHD_add_response_header(response, "traceresponse", value);
 }
 
+/* What a browser wants to hear before it shows an answer to a page of another origin. */
+static void http_server_tell_page(struct MHD_Response *response, const struct http_exchange *x)
+{
+    static const char exposed[] = "X-Request-Id, Retry-After, traceresponse, X-Paceline-Rows, "
+                                  "X-Paceline-Vocabulary";
+    const struct api_call *call = &x->call;
+    if (x->connection->server->origins.allowed)
+        MHD_add_response_header(response, "Vary", "Origin");
+    if (call->origin != HTTP_ORIGIN_ALLOWED)
+        return;
+    MHD_add_response_header(response, "Access-Control-Allow-Origin", call->page.origin);
+    MHD_add_response_header(response, "Access-Control-Expose-Headers", exposed);
+    if (!call->is_preflight)
+        return;
+    const char *wanted = http_server_header(x->connection, "Access-Control-Request-Headers");
+    MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, HEAD, POST, DELETE");
+    MHD_add_response_header(response, "Access-Control-Allow-Headers",
+                            wanted ? wanted : "Authorization, Content-Type");
+    MHD_add_response_header(response, "Access-Control-Max-Age", "600");
+    if (http_server_header(x->connection, "Access-Control-Request-Private-Network"))
+        MHD_add_response_header(response, "Access-Control-Allow-Private-Network", "true");
+}
+
 static enum MHD_Result http_server_queue(struct http_exchange *x)
 {
     struct MHD_Response *response = http_server_response(x);
@@ -315,6 +355,7 @@ static enum MHD_Result http_server_queue(struct http_exchange *x)
     MHD_add_response_header(response, "Content-Type", x->call.content_type);
     MHD_add_response_header(response, "X-Request-Id", x->call.request_id);
     http_server_tell_trace(response, &x->call.trace);
+    http_server_tell_page(response, x);
     for (size_t i = 0; i < x->call.n_headers; i++)
         MHD_add_response_header(response, x->call.headers[i].name, x->call.headers[i].value);
     x->connection->deadline_ms = INT64_MAX;
@@ -519,6 +560,8 @@ int http_server_open(struct http_server **ret_server, const struct http_server_s
         return err_set(err, ERR_MEMORY, "no memory for the HTTP server");
     s->api.coordinator = spec->coordinator;
     s->max_body_bytes = spec->max_body_bytes;
+    s->origins = (struct http_origin_rules){.allowed = spec->cors_origins,
+                                            .checks_host = spec->n_api_keys == 0};
     s->next_timer_ms = INT64_MAX;
     s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     int listen_fd = -1;

@@ -15,6 +15,7 @@ struct http_server_spec {
     const char *const *api_keys; /* [n_api_keys]; none: no key is asked for */
     const int *key_tenants;      /* [n_api_keys]; NULL: all are of tenant 0 */
     size_t n_api_keys;
+    const char *cors_origins; /* http_origin_rules.allowed, borrowed; NULL: none */
     int64_t max_body_bytes;
     int max_connections;
     struct coordinator *coordinator; /* borrowed */

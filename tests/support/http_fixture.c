@@ -32,6 +32,7 @@ void http_fixture_open(struct http_fixture *f, const struct http_fixture_spec *s
         .api_keys = spec->keys,
         .key_tenants = spec->key_tenants,
         .n_api_keys = spec->n_keys,
+        .cors_origins = spec->cors_origins,
         .max_body_bytes = spec->max_body_bytes ? spec->max_body_bytes : 64 * 1024,
         .max_connections = 32,
         .coordinator = f->coordinator,

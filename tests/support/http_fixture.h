@@ -18,15 +18,16 @@ struct http_fixture {
 struct http_fixture_spec {
     const char *const *keys;
     size_t n_keys;
-    const char *model;      /* below tests/data/models; NULL: Qwen2.5's tokenizer and template */
-    const char *alias;      /* NULL: "tiny" */
-    int64_t max_body_bytes; /* 0: 64 KiB */
-    int context;            /* 0: 128 */
-    int most_requests;      /* 0: 8 */
-    const char *journal;    /* a file, or NULL */
-    int64_t keep_s;         /* 0: for ever */
-    int64_t most_bytes;     /* 0: 1 MiB */
-    const int *key_tenants; /* [n_keys], or NULL; with */
+    const char *cors_origins; /* NULL: none */
+    const char *model;        /* below tests/data/models; NULL: Qwen2.5's tokenizer and template */
+    const char *alias;        /* NULL: "tiny" */
+    int64_t max_body_bytes;   /* 0: 64 KiB */
+    int context;              /* 0: 128 */
+    int most_requests;        /* 0: 8 */
+    const char *journal;      /* a file, or NULL */
+    int64_t keep_s;           /* 0: for ever */
+    int64_t most_bytes;       /* 0: 1 MiB */
+    const int *key_tenants;   /* [n_keys], or NULL; with */
     const char *const *tenant_names;
     int n_tenants;
 };
