@@ -117,7 +117,7 @@ static int slot_open(struct load_slot *s, struct err *err)
     if (!s->curl)
         return err_set(err, ERR_MEMORY, "no memory for a client");
     s->events = (struct sse_reader){.on_event = slot_event, .context = s};
-    http_client_prepare(s->curl, s->load->url, s->load->headers);
+    http_client_prepare(s->load->plan->client, s->curl, s->load->url, s->load->headers);
     curl_easy_setopt(s->curl, CURLOPT_WRITEFUNCTION, slot_write);
     curl_easy_setopt(s->curl, CURLOPT_WRITEDATA, s);
     curl_easy_setopt(s->curl, CURLOPT_ERRORBUFFER, s->reason);

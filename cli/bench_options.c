@@ -139,6 +139,11 @@ static const struct conf_option bench_options[] = {
      .offset = FIELD(api_key_file),
      .value = "FILE",
      .help = "load: its first key is the one that the server wants"},
+    {.name = "ca-file",
+     .type = CONF_STRING,
+     .offset = FIELD(ca_file),
+     .value = "FILE",
+     .help = "load: certificates in PEM, instead of the system's, that an https server's leads to"},
     CLUSTER_OPTIONS(struct bench_settings, "0"),
 };
 

@@ -11,7 +11,7 @@ struct bench_settings {
     char *prompts, *depths, *streams;
     int64_t generate, runs;
     /* a load */
-    char *url, *api_key_file, *input_len, *output_len;
+    char *url, *api_key_file, *ca_file, *input_len, *output_len;
     int64_t clients, requests, shared_prefix, prefixes, seed, concurrency;
     double rate;
     bool text, chat;

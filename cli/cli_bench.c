@@ -190,7 +190,7 @@ static int bench_load(const struct bench_settings *s, const char *model, struct 
     if (rc == 0)
         rc = load_plan(s, &plan, err);
     if (rc == 0 && s->url) {
-        rc = http_client_init(&client, s->url, s->api_key_file, err);
+        rc = http_client_init(&client, s->url, s->api_key_file, s->ca_file, err);
         plan.client = &client;
     } else if (rc == 0) {
         rc = model_fetch_resolve(model, s->cluster.models_file, &path, err);

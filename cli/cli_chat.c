@@ -20,7 +20,7 @@ enum { PROMPT_LIMIT = 1 << 24, HISTORY_LINES = 1000, CONNECT_MS = 10000 };
 
 struct chat_settings {
     struct cluster_options cluster;
-    char *url, *model, *system, *api_key_file;
+    char *url, *model, *system, *api_key_file, *ca_file;
     int64_t max_tokens, seed;
     double temperature;
 };
@@ -260,7 +260,7 @@ static int chat_choose_server(struct chat_settings *s, int argc, char **argv, st
 
 static int chat_connect(struct http_client *client, const struct chat_settings *s, struct err *err)
 {
-    int rc = http_client_init(client, s->url, s->api_key_file, err);
+    int rc = http_client_init(client, s->url, s->api_key_file, s->ca_file, err);
     struct err why = {0};
     /* A server that is not ready, or knows no /health, says more when it is asked something. */
     if (rc == 0 && http_client_get(client, "/health", CONNECT_MS, NULL, &why) == ERR_NETWORK)

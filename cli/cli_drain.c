@@ -14,7 +14,7 @@
 enum { ANSWER_MS = 10000, ASK_EVERY_MS = 100 };
 
 struct drain_settings {
-    char *url, *api_key_file;
+    char *url, *api_key_file, *ca_file;
     int64_t wait_s;
     bool resume;
 };
@@ -111,7 +111,7 @@ static int drain_run(const struct drain_settings *s, const char *worker, struct 
     json_t *request = json_pack("{s:s}", "worker", worker), *answer = NULL;
     int rc = request ? 0 : err_set(err, ERR_INPUT, "a worker's name is UTF-8");
     if (rc == 0)
-        rc = http_client_init(&client, s->url, s->api_key_file, err);
+        rc = http_client_init(&client, s->url, s->api_key_file, s->ca_file, err);
     if (rc == 0)
         rc = http_client_post(&client, s->resume ? "/cluster/resume" : "/cluster/drain", request,
                               &answer, err);

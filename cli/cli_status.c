@@ -7,7 +7,7 @@
 #include <curl/curl.h>
 
 struct status_settings {
-    char *url, *api_key_file;
+    char *url, *api_key_file, *ca_file;
     bool json;
 };
 
@@ -40,7 +40,7 @@ static int status_run(const struct status_settings *s, bool *ret_is_ready, struc
     struct cluster_view view = {0};
     struct buf text;
     buf_init(&text);
-    int rc = http_client_init(&client, s->url, s->api_key_file, err);
+    int rc = http_client_init(&client, s->url, s->api_key_file, s->ca_file, err);
     if (rc == 0)
         rc = cluster_view_ask(&view, &client, err);
     if (rc == 0 && s->json) {

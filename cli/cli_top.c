@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 struct top_settings {
-    char *url, *api_key_file;
+    char *url, *api_key_file, *ca_file;
     double interval_s;
     int64_t times;
 };
@@ -137,7 +137,7 @@ static int top_run(const struct top_settings *s, struct err *err)
     struct http_client client = {0};
     struct screen screen = {0};
     struct cluster_view last = {NULL};
-    int rc = http_client_init(&client, s->url, s->api_key_file, err);
+    int rc = http_client_init(&client, s->url, s->api_key_file, s->ca_file, err);
     if (rc == 0) /* who is not there is said on the screen that stays */
         rc = cluster_view_ask(&last, &client, err);
     if (rc == 0)

@@ -17,7 +17,7 @@
 enum { ANSWER_MS = 10000, ASK_EVERY_MS = 200 };
 
 struct trace_settings {
-    char *url, *output, *api_key_file;
+    char *url, *output, *api_key_file, *ca_file;
     int64_t seconds;
 };
 
@@ -128,7 +128,7 @@ static int trace_run(const struct trace_settings *s, struct err *err)
     FILE *out = NULL;
     int64_t next = -1;
     bool more, is_standard = !strcmp(s->output, "-");
-    int rc = http_client_init(&client, s->url, s->api_key_file, err);
+    int rc = http_client_init(&client, s->url, s->api_key_file, s->ca_file, err);
     if (rc == 0)
         rc = trace_file_new(&trace, err);
     if (rc == 0)

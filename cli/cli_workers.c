@@ -12,7 +12,7 @@
 enum { ANSWER_MS = 3000 };
 
 struct workers_settings {
-    char *url, *api_key_file, *trust;
+    char *url, *api_key_file, *ca_file, *trust;
     bool json;
 };
 
@@ -169,7 +169,7 @@ static int workers_list(const struct workers_settings *s, const struct allow_lis
     struct http_client client = {0};
     json_t *cluster = NULL;
     struct err silence = {0};
-    int rc = http_client_init(&client, s->url, s->api_key_file, err);
+    int rc = http_client_init(&client, s->url, s->api_key_file, s->ca_file, err);
     if (rc != 0)
         return rc;
     if (http_client_get(&client, "/cluster", ANSWER_MS, &cluster, &silence) != 0)

@@ -5,8 +5,10 @@
 #include "cli/stop_signal.h"
 #include "cli/verb.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { HTTP_CONNECT_MS = 5000, HTTP_BODY_LIMIT = 1 << 28, KEY_FILE_LIMIT = 1 << 22 };
 
@@ -42,7 +44,8 @@ int http_client_read_key(const char *key_file, char **ret_key, struct err *err)
     return 0;
 }
 
-int http_client_init(struct http_client *c, const char *base, const char *key_file, struct err *err)
+int http_client_init(struct http_client *c, const char *base, const char *key_file,
+                     const char *ca_file, struct err *err)
 {
     *c = (struct http_client){0};
     int rc = paths_format(&c->base, err, "%s%s", strstr(base, "://") ? "" : "http://", base);
@@ -53,6 +56,10 @@ int http_client_init(struct http_client *c, const char *base, const char *key_fi
         c->base[length - 3] = '\0';
     if (rc == 0 && key_file)
         rc = http_client_read_key(key_file, &c->key, err);
+    if (rc == 0 && ca_file)
+        rc = paths_format(&c->ca_file, err, "%s", ca_file);
+    if (rc == 0 && ca_file && access(ca_file, R_OK) != 0)
+        rc = err_set(err, ERR_CONFIG, "--ca-file: %s: %s", ca_file, strerror(errno));
     if (rc < 0)
         http_client_clear(c);
     return rc;
@@ -62,6 +69,7 @@ void http_client_clear(struct http_client *c)
 {
     free(c->base);
     free(c->key);
+    free(c->ca_file);
     *c = (struct http_client){0};
 }
 
@@ -115,6 +123,20 @@ int http_client_refused(const char *url, long status, const struct buf *body, st
     return code;
 }
 
+/* A failed exchange, in libcurl's words and with what is usually the reason. */
+static int exchange_fail(const char *url, CURLcode code, const char *reason, struct err *err)
+{
+    const char *hint = "";
+    if (code == CURLE_PEER_FAILED_VERIFICATION)
+        hint = " (--ca-file names the certificates that are believed)";
+    else if (code == CURLE_SSL_CONNECT_ERROR)
+        hint = " (does the server speak https?)";
+    else if (code == CURLE_GOT_NOTHING && !strncmp(url, "http:", 5))
+        hint = " (does the server speak https only?)";
+    return err_set(err, ERR_NETWORK, "%s: %s%s", url, *reason ? reason : curl_easy_strerror(code),
+                   hint);
+}
+
 static int exchange_finish(struct exchange *x, const char *url, CURLcode code, const char *reason,
                            struct err *err)
 {
@@ -123,8 +145,7 @@ static int exchange_finish(struct exchange *x, const char *url, CURLcode code, c
     if (x->failure)
         return x->failure;
     if (code != CURLE_OK)
-        return err_set(err, ERR_NETWORK, "%s: %s", url,
-                       *reason ? reason : curl_easy_strerror(code));
+        return exchange_fail(url, code, reason, err);
     if (buf_failed(&x->body))
         return err_set(err, ERR_MEMORY, "%s: no memory for the answer", url);
     if (status != 200)
@@ -155,7 +176,8 @@ int http_client_headers(const struct http_client *c, struct curl_slist **ret_hea
     return rc;
 }
 
-void http_client_prepare(CURL *curl, const char *url, struct curl_slist *headers)
+void http_client_prepare(const struct http_client *c, CURL *curl, const char *url,
+                         struct curl_slist *headers)
 {
     curl_easy_setopt(curl, CURLOPT_URL, url);
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -164,6 +186,8 @@ void http_client_prepare(CURL *curl, const char *url, struct curl_slist *headers
     curl_easy_setopt(curl, CURLOPT_NOPROXY, "localhost,127.0.0.1,::1");
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)HTTP_CONNECT_MS);
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    if (c->ca_file)
+        curl_easy_setopt(curl, CURLOPT_CAINFO, c->ca_file);
 }
 
 /* request: the text of the body of a POST, or NULL for a GET. */
@@ -181,7 +205,7 @@ static int exchange_run(const struct http_client *c, struct exchange *x, const c
     if (rc == 0 && !x->curl)
         rc = err_set(err, ERR_MEMORY, "no memory for a request");
     if (rc == 0) {
-        http_client_prepare(x->curl, url, headers);
+        http_client_prepare(c, x->curl, url, headers);
         curl_easy_setopt(x->curl, CURLOPT_TIMEOUT_MS, timeout_ms);
         curl_easy_setopt(x->curl, CURLOPT_ERRORBUFFER, reason);
         curl_easy_setopt(x->curl, CURLOPT_WRITEFUNCTION, exchange_write);

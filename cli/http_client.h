@@ -13,17 +13,18 @@
 #include <jansson.h>
 
 struct http_client {
-    char *base; /* "http://127.0.0.1:8080" */
-    char *key;  /* or NULL */
+    char *base;    /* "http://127.0.0.1:8080" */
+    char *key;     /* or NULL */
+    char *ca_file; /* of certificates that are believed; NULL: the system's */
     /* Asked now and then while an answer is awaited; a negative code ends the request. NULL: not.
      */
     int (*watch)(void *context, struct err *err);
     void *watch_context;
 };
 
-/* base with or without a final slash or "/v1". key_file: see below; may be NULL. */
+/* base with or without a final slash or "/v1". key_file: see below; it and ca_file may be NULL. */
 int http_client_init(struct http_client *c, const char *base, const char *key_file,
-                     struct err *err);
+                     const char *ca_file, struct err *err);
 void http_client_clear(struct http_client *c);
 /* The first key of a file that --api-key-file names: a server's own file will do, whose lines are
  * KEY [TENANT [WEIGHT]] and comments. *ret_key: malloc'd. */
@@ -49,7 +50,8 @@ int http_client_post_events(const struct http_client *c, const char *path, const
 int http_client_headers(const struct http_client *c, struct curl_slist **ret_headers,
                         struct err *err);
 /* What every request has in common. The headers are borrowed. */
-void http_client_prepare(CURL *curl, const char *url, struct curl_slist *headers);
+void http_client_prepare(const struct http_client *c, CURL *curl, const char *url,
+                         struct curl_slist *headers);
 /* The sentence of an OpenAI error object, or the status; the code is that of the status. */
 int http_client_refused(const char *url, long status, const struct buf *body, struct err *err);
 

@@ -227,7 +227,7 @@ static int cluster_wait_bound(struct local_cluster *c, const char *key_file, str
     snprintf(base, sizeof base, strchr(host, ':') && !any ? "http://[%s]:%d" : "http://%s:%d",
              any ? "127.0.0.1" : host, port);
     if (rc == 0)
-        rc = http_client_init(&c->client, base, key_file, err);
+        rc = http_client_init(&c->client, base, key_file, NULL, err);
     if (rc == 0)
         rc = paths_format(&c->cluster_address, err, "%s", cluster);
     if (rc == 0 && c->trust)

@@ -9,15 +9,18 @@
 /* The groups of that file, one for each verb, NULL-terminated. */
 extern const char *const verb_groups[];
 
-/* The options of verbs that ask a server, as rows of their tables: their settings have `url` and
- * `api_key_file`. */
+/* The options of verbs that ask a server, as rows of their tables: their settings have `url`,
+ * `api_key_file` and `ca_file`. */
 /* clang-format off */
 #define VERB_SERVER_OPTIONS(settings)                                                              \
     {.name = "url", .letter = 'u', .type = CONF_STRING, .value = "URL",                            \
      .initial = "http://127.0.0.1:8080", .offset = offsetof(settings, url), .help = "the server"}, \
     {.name = "api-key-file", .type = CONF_STRING, .value = "FILE",                                 \
      .offset = offsetof(settings, api_key_file),                                                   \
-     .help = "its first key is the one that the server wants"}
+     .help = "its first key is the one that the server wants"},                                    \
+    {.name = "ca-file", .type = CONF_STRING, .value = "FILE",                                      \
+     .offset = offsetof(settings, ca_file),                                                        \
+     .help = "certificates in PEM, instead of the system's, that an https server's leads to"}
 /* clang-format on */
 
 /* Prints "paceline: sentence" and returns the exit code that belongs to it. */

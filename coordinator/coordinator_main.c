@@ -17,6 +17,7 @@ struct program {
     struct coordinator *coordinator;
     struct http_server *http;
     struct access_keys keys;
+    struct http_tls tls;
     int signals;
     bool stopping, has_given_up;
     int64_t stop_at_ms; /* no later */
@@ -121,6 +122,27 @@ static int program_write_ready_file(const struct program *p, struct err *err)
     return 0;
 }
 
+/* Keys, and a certificate: whatever is wrong with these is told before the model is opened. */
+static int program_read_secrets(struct program *p, struct err *err)
+{
+    struct coordinator_settings *s = &p->settings;
+    int rc = s->api_key_file ? access_read(&p->keys, s->api_key_file, err) : 0;
+    if (rc == 0 && s->tls_cert)
+        rc = http_tls_read(&p->tls, s->tls_cert, s->tls_key, err);
+    if (rc != 0)
+        return rc;
+    if (p->keys.is_exposed)
+        log_warning("%s can be read by other users of this machine: chmod 600 it", s->api_key_file);
+    if (p->tls.is_exposed)
+        log_warning("%s can be read by other users of this machine: chmod 600 it", s->tls_key);
+    if (s->tls_cert && p->tls.days_left < 0)
+        log_warning("the certificate in %s has expired: clients will refuse it", s->tls_cert);
+    s->n_tenants = p->keys.n_tenants;
+    s->tenant_names = (const char *const *)p->keys.names;
+    s->tenant_weights = p->keys.weights;
+    return 0;
+}
+
 static int program_open(struct program *p, struct err *err)
 {
     const struct coordinator_settings *s = &p->settings;
@@ -134,14 +156,7 @@ static int program_open(struct program *p, struct err *err)
     p->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (p->signals < 0)
         return err_set(err, ERR_IO, "signalfd: %s", strerror(errno));
-    int rc = 0;
-    if (s->api_key_file)
-        rc = access_read(&p->keys, s->api_key_file, err);
-    if (rc == 0 && p->keys.is_exposed)
-        log_warning("%s can be read by other users of this machine: chmod 600 it", s->api_key_file);
-    p->settings.n_tenants = p->keys.n_tenants;
-    p->settings.tenant_names = (const char *const *)p->keys.names;
-    p->settings.tenant_weights = p->keys.weights;
+    int rc = program_read_secrets(p, err);
     if (rc == 0)
         rc = coordinator_open(&p->coordinator, s, err);
     if (rc != 0)
@@ -153,6 +168,7 @@ static int program_open(struct program *p, struct err *err)
         .key_tenants = p->keys.tenants,
         .n_api_keys = p->keys.n,
         .cors_origins = s->cors_origins,
+        .tls = s->tls_cert ? &p->tls : NULL,
         .max_body_bytes = s->max_body_bytes,
         .max_connections = (int)s->max_connections,
         .coordinator = p->coordinator,
@@ -163,11 +179,12 @@ static int program_open(struct program *p, struct err *err)
                   .tenant_names = s->tenant_names,
                   .n_tenants = s->n_tenants}};
     rc = http_server_open(&p->http, &spec, err);
+    http_tls_clear(&p->tls);
     if (rc == 0 && s->ready_file)
         rc = program_write_ready_file(p, err);
     if (rc == 0)
-        log_info("serving %s: API on http://%s:%d, workers join %s:%d", s->model_alias,
-                 s->http_host, http_server_port(p->http), s->cluster_host,
+        log_info("serving %s: API on http%s://%s:%d, workers join %s:%d", s->model_alias,
+                 s->tls_cert ? "s" : "", s->http_host, http_server_port(p->http), s->cluster_host,
                  coordinator_cluster_port(p->coordinator));
     return rc;
 }
@@ -190,6 +207,7 @@ int main(int argc, char **argv)
         http_server_close(p.http);
         coordinator_close(p.coordinator);
         access_clear(&p.keys);
+        http_tls_clear(&p.tls);
     }
     if (rc != 0)
         fprintf(stderr, "paceline-coordinator: %s\n", err.text);

@@ -188,6 +188,17 @@ static const struct conf_option coordinator_options[] = {
      .value = "FILE",
      .help = "accepted API keys, a line each: KEY [TENANT [WEIGHT]]; needed when --http is "
              "reachable from elsewhere"},
+    {.name = "tls-cert",
+     .type = CONF_STRING,
+     .offset = FIELD(tls_cert),
+     .value = "FILE",
+     .help = "certificate of the API in PEM, then those between it and the root: HTTPS alone is "
+             "spoken"},
+    {.name = "tls-key",
+     .type = CONF_STRING,
+     .offset = FIELD(tls_key),
+     .value = "FILE",
+     .help = "its private key in PEM, without a passphrase"},
     {.name = "cors-origin",
      .type = CONF_STRING,
      .offset = FIELD(cors_origins),
@@ -388,6 +399,9 @@ static int coordinator_settings_check(struct coordinator_settings *s, struct err
                        "http %s can be reached from elsewhere: give --api-key-file, or listen on "
                        "127.0.0.1",
                        s->http);
+    if (!s->tls_cert != !s->tls_key)
+        return err_set(err, ERR_CONFIG, "tls-cert and tls-key belong together: give %s too",
+                       s->tls_cert ? "--tls-key" : "--tls-cert");
     const bool is_local = conf_host_is_loopback(s->cluster_host);
     if (!is_local && s->encryption_choice == ENCRYPTION_OFF && !s->insecure)
         return err_set(err, ERR_CONFIG,

@@ -12,7 +12,8 @@ struct coordinator_settings {
     char *alias;          /* what /v1/models says; NULL: the file's name without .gguf */
     char *http, *cluster; /* HOST:PORT */
     char *api_key_file;
-    char *cors_origins; /* http_origin.h, or NULL */
+    char *tls_cert, *tls_key; /* files, or NULL */
+    char *cors_origins;       /* http_origin.h, or NULL */
     char *cuts_text;
     char *ready_file;
     double replan_gain_percent;

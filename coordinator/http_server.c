@@ -479,21 +479,36 @@ static void http_server_log(void *cls, const char *format, va_list args)
 
 /* ---- life ---- */
 
+/* libmicrohttpd copies what it is given, and says no more than that it did not work. */
 static int http_server_start_daemon(struct http_server *s, const struct http_server_spec *spec,
                                     int listen_fd, struct err *err)
 {
-    s->daemon = MHD_start_daemon(
-        MHD_USE_ERROR_LOG | MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC, 0, NULL, NULL,
-        http_server_handle, s, MHD_OPTION_EXTERNAL_LOGGER, http_server_log, NULL,
-        MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_NOTIFY_CONNECTION, http_server_notify, s,
-        MHD_OPTION_NOTIFY_COMPLETED, http_server_completed, s, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)(spec->max_connections > 0 ? spec->max_connections : 1),
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_SERVER_STALL_S,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_SERVER_MEMORY, MHD_OPTION_END);
+    unsigned flags = MHD_USE_ERROR_LOG | MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
+    const bool has_tls = spec->tls && MHD_is_feature_supported(MHD_FEATURE_TLS) == MHD_YES;
+    const struct MHD_OptionItem tls[] = {
+        {MHD_OPTION_HTTPS_PRIORITIES, 0, "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"},
+        {MHD_OPTION_HTTPS_MEM_CERT, 0, has_tls ? spec->tls->certificate : NULL},
+        {MHD_OPTION_HTTPS_MEM_KEY, 0, has_tls ? spec->tls->key : NULL},
+        {MHD_OPTION_END, 0, NULL}};
+    const struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
+    if (!spec->tls || has_tls)
+        s->daemon = MHD_start_daemon(
+            flags | (has_tls ? MHD_USE_TLS : 0), 0, NULL, NULL, http_server_handle, s,
+            MHD_OPTION_EXTERNAL_LOGGER, http_server_log, NULL, MHD_OPTION_LISTEN_SOCKET, listen_fd,
+            MHD_OPTION_NOTIFY_CONNECTION, http_server_notify, s, MHD_OPTION_NOTIFY_COMPLETED,
+            http_server_completed, s, MHD_OPTION_CONNECTION_LIMIT,
+            (unsigned)(spec->max_connections > 0 ? spec->max_connections : 1),
+            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_SERVER_STALL_S,
+            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_SERVER_MEMORY, MHD_OPTION_ARRAY,
+            has_tls ? tls : none, MHD_OPTION_END);
     if (!s->daemon) {
         close(listen_fd);
-        return err_set(err, ERR_NETWORK, "the HTTP server on %s:%d could not be started",
-                       spec->host, spec->port);
+        return err_set(err, spec->tls ? ERR_CONFIG : ERR_NETWORK,
+                       "the HTTP%s server on %s:%d could not be started%s", spec->tls ? "S" : "",
+                       spec->host, spec->port,
+                       !spec->tls ? ""
+                       : has_tls  ? ": GnuTLS does not take the certificate or its key"
+                                  : ": this libmicrohttpd was built without TLS");
     }
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD);
     struct epoll_event event = {.events = EPOLLIN};

@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "coordinator/api_store.h"
 #include "coordinator/coordinator.h"
+#include "coordinator/http_tls.h"
 
 struct http_server;
 
@@ -15,14 +16,15 @@ struct http_server_spec {
     const char *const *api_keys; /* [n_api_keys]; none: no key is asked for */
     const int *key_tenants;      /* [n_api_keys]; NULL: all are of tenant 0 */
     size_t n_api_keys;
-    const char *cors_origins; /* http_origin_rules.allowed, borrowed; NULL: none */
+    const char *cors_origins;   /* http_origin_rules.allowed, borrowed; NULL: none */
+    const struct http_tls *tls; /* borrowed until http_server_open() returns; NULL: plain HTTP */
     int64_t max_body_bytes;
     int max_connections;
     struct coordinator *coordinator; /* borrowed */
     struct api_store_spec store;     /* its strings are borrowed */
 };
 
-/* ERR_NETWORK: the port is in use or the address is not ours. */
+/* ERR_NETWORK: the port is in use or the address is not ours. ERR_CONFIG: no TLS with these. */
 int http_server_open(struct http_server **ret_server, const struct http_server_spec *spec,
                      struct err *err);
 void http_server_close(struct http_server *s);

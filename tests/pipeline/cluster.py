@@ -193,13 +193,14 @@ class Cluster:
     """A coordinator and `workers` workers of `threads` threads. `isa` is one name for all, or a
     list with one for each worker; `emulated` has for each worker None, or the CPU on which qemu runs
     its ARM64 program. `network`: a hosts.Network with a host for each worker, by plain links. `runner`: what
-    the coordinator's command begins with. What does not start in time fails with the logs."""
+    the coordinator's command begins with. `tls`: an ssl.SSLContext that believes the certificate which
+    `options` name. What does not start in time fails with the logs."""
 
     count = 0
 
     def __init__(self, home, model, workers=1, threads=1, isa=None, options=(), worker_options=(),
                  wait=True, cuts=None, joined=None, emulated=None, env=None, network=None,
-                 runner=()):
+                 runner=(), tls=None):
         Cluster.count += 1
         self.home = pathlib.Path(home)
         self.folder = self.home / f"cluster-{Cluster.count}"
@@ -208,6 +209,7 @@ class Cluster:
         self.worker_options = list(worker_options)
         self.env = env or {}
         self.workers = []
+        self.tls = tls
         self.key = None
         self.connections = []
         ready = self.folder / "ready.json"
@@ -233,7 +235,7 @@ class Cluster:
                 raise AssertionError(f"the coordinator ended:\n{self.coordinator.text()}")
             addresses = json.loads(ready.read_text())
             self.http, self.cluster = addresses["http"], addresses["cluster"]
-            self.url = f"http://{self.http}"
+            self.url = f"http{'s' if tls else ''}://{self.http}"
             self.content_port = int(addresses["content"].rsplit(":", 1)[1])
             for _ in range(workers):
                 self.add_worker()
@@ -292,9 +294,14 @@ class Cluster:
 
     # ---- HTTP, without any library's opinion ----
 
+    def connect(self, limit_s):
+        if self.tls:
+            return http.client.HTTPSConnection(self.http, timeout=limit_s, context=self.tls)
+        return http.client.HTTPConnection(self.http, timeout=limit_s)
+
     def request(self, method, path, body=None, headers=None, limit_s=60):
         """(status, headers with small names, body)"""
-        connection = http.client.HTTPConnection(self.http, timeout=limit_s)
+        connection = self.connect(limit_s)
         try:
             sent = dict(headers or {})
             if self.key and "Authorization" not in sent:
@@ -318,7 +325,7 @@ class Cluster:
 
     def stream(self, path, value, limit_s=60):
         """The events of an answer, one after the other; [DONE] must come last."""
-        connection = http.client.HTTPConnection(self.http, timeout=limit_s)
+        connection = self.connect(limit_s)
         try:
             connection.request("POST", path, body=json.dumps({**value, "stream": True}).encode())
             answer = connection.getresponse()
