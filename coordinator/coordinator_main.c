@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -25,6 +26,8 @@ struct program {
 
 /* Answers that failed because of it are still sent. */
 enum { PROGRAM_FAREWELL_MS = 2000 };
+/* Open files beside those of HTTP connections: workers, libraries. */
+enum { PROGRAM_OWN_FILES = 512 };
 
 /* First SIGTERM or SIGINT: no new requests, the running ones are finished; a second one stops. */
 static void program_read_signals(struct program *p)
@@ -143,6 +146,25 @@ static int program_read_secrets(struct program *p, struct err *err)
     return 0;
 }
 
+/* Each connection is an open file, and the usual limit is no more than 1024. How many there can be.
+ */
+static int program_find_files(int connections)
+{
+    struct rlimit limit;
+    rlim_t wanted = (rlim_t)connections + PROGRAM_OWN_FILES;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+        return connections;
+    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+    if (setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur == wanted)
+        return connections;
+    int left = limit.rlim_cur > 2 * PROGRAM_OWN_FILES ? (int)limit.rlim_cur - PROGRAM_OWN_FILES
+                                                      : (int)limit.rlim_cur / 2;
+    log_warning("this system allows %llu open files: at most %d HTTP connections instead of %d "
+                "(LimitNOFILE=, ulimit -Hn)",
+                (unsigned long long)limit.rlim_cur, left, connections);
+    return left;
+}
+
 static int program_open(struct program *p, struct err *err)
 {
     const struct coordinator_settings *s = &p->settings;
@@ -170,7 +192,9 @@ static int program_open(struct program *p, struct err *err)
         .cors_origins = s->cors_origins,
         .tls = s->tls_cert ? &p->tls : NULL,
         .max_body_bytes = s->max_body_bytes,
-        .max_connections = (int)s->max_connections,
+        .max_header_bytes = s->max_header_bytes,
+        .receive_ms = 1000 * s->receive_timeout_s,
+        .max_connections = program_find_files((int)s->max_connections),
         .coordinator = p->coordinator,
         .store = {.journal = s->journal_path[0] ? s->journal_path : NULL,
                   .keep_s = s->response_keep_s,

@@ -24,7 +24,8 @@ struct coordinator_settings {
     int64_t kv_tokens;         /* 0: 4 contexts, or concurrency x context if that is less */
     int64_t tenant_requests;   /* 0: no limit */
     int64_t request_timeout_s; /* 0: never */
-    int64_t max_body_bytes, max_connections;
+    int64_t max_body_bytes, max_header_bytes, max_connections;
+    int64_t receive_timeout_s;
     char *journal;           /* a file, "off", or NULL */
     int64_t response_keep_s; /* 0: for ever */
     int64_t response_bytes;

@@ -47,7 +47,7 @@ static ssize_t http_answer_read(void *cls, uint64_t position, char *to, size_t r
 static struct MHD_Response *http_answer_make(struct http_exchange *x)
 {
     if (x->call.is_stream)
-        return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, HTTP_MEMORY, http_answer_read, x,
+        return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, HTTP_BLOCK, http_answer_read, x,
                                                  NULL);
     char *data;
     size_t length;

@@ -2,8 +2,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "coordinator/http_socket.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -17,8 +20,80 @@ void http_connection_expect(struct http_server *s, int64_t at_ms)
 
 void http_connection_set_deadline(struct http_connection *c)
 {
-    c->deadline_ms = clock_now_ms() + (c->is_gone ? HTTP_FAREWELL_MS : HTTP_ARRIVAL_MS);
+    c->deadline_ms = clock_now_ms() + (c->is_gone      ? HTTP_FAREWELL_MS
+                                       : c->is_surplus ? HTTP_SURPLUS_MS
+                                                       : c->server->receive_ms);
     http_connection_expect(c->server, c->deadline_ms);
+}
+
+void http_connection_served(struct http_connection *c)
+{
+    c->was_served = true;
+    c->received = http_socket_received(c->fd);
+    http_connection_set_deadline(c);
+}
+
+/* libmicrohttpd sees the end of input and closes. */
+static void http_connection_end(struct http_connection *c)
+{
+    shutdown(c->fd, SHUT_RDWR);
+    c->deadline_ms = INT64_MAX;
+    c->is_ended = true;
+    c->server->n_open--;
+}
+
+/* To whom has begun a request and not finished it; libmicrohttpd can answer only what is whole.
+ * Over TLS it ends without a word. */
+static void http_connection_time_out(struct http_connection *c)
+{
+    char body[256], text[512];
+    struct http_server *s = c->server;
+    if (!s->has_tls && !c->is_gone && (c->exchange || http_socket_received(c->fd) > c->received)) {
+        int length =
+            snprintf(body, sizeof body,
+                     "{\"error\":{\"message\":\"The request did not come within the %" PRId64
+                     " s that are allowed here for its headers, and then for its body.\",\"type\":"
+                     "\"timeout_error\",\"param\":null,\"code\":\"request_timeout\"}}",
+                     s->receive_ms / 1000);
+        length = snprintf(text, sizeof text,
+                          "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: "
+                          "application/json\r\nContent-Length: %d\r\n\r\n%s",
+                          length, body);
+        http_socket_tell(c->fd, text, (size_t)length);
+    }
+    if (c->exchange)
+        c->exchange->call.status = 408; /* for log and counts */
+    http_connection_end(c);
+}
+
+/* Whoever has idled longest between two requests gives way. */
+static void http_connection_make_room(struct http_server *s)
+{
+    struct http_connection *idlest = NULL;
+    int64_t latest_ms = clock_now_ms() + s->receive_ms - HTTP_IDLE_MS;
+    for (struct http_connection *c = s->connections; c; c = c->next)
+        if (c->was_served && !c->exchange && !c->is_ended && c->deadline_ms <= latest_ms) {
+            idlest = c;
+            latest_ms = c->deadline_ms;
+        }
+    if (idlest)
+        http_connection_end(idlest);
+}
+
+/* One that came when there was no room is refused in words, on one of a few spare places. */
+static void http_connection_find_room(struct http_connection *c)
+{
+    struct http_server *s = c->server;
+    int64_t now_ms = clock_now_ms();
+    if (s->n_open >= s->max_connections)
+        http_connection_make_room(s);
+    c->is_surplus = s->n_open >= s->max_connections;
+    s->n_open++;
+    if (!c->is_surplus || now_ms < s->tell_full_ms)
+        return;
+    s->tell_full_ms = now_ms + HTTP_TELL_MS;
+    log_warning("all %d HTTP connections are taken: others are refused (--max-connections)",
+                s->max_connections);
 }
 
 void http_connection_suspend(struct http_connection *c)
@@ -54,6 +129,7 @@ static void http_connection_open(struct http_server *s, struct MHD_Connection *m
     if (c->next)
         c->next->previous = c;
     s->connections = c;
+    http_connection_find_room(c);
     http_connection_set_deadline(c);
     /* Once is enough: a client that has gone does not come back. */
     struct epoll_event event = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.ptr = c};
@@ -73,6 +149,8 @@ static void http_connection_close(struct http_server *s, void **context)
         c->previous->next = c->next;
     else
         s->connections = c->next;
+    if (!c->is_ended)
+        s->n_open--;
     free(c);
     *context = NULL;
 }
@@ -141,9 +219,7 @@ void http_connection_run_timers(struct http_server *s)
         if (c->deadline_ms == INT64_MAX)
             continue;
         if (now_ms >= c->deadline_ms) {
-            /* libmicrohttpd sees the end of input and closes. */
-            shutdown(c->fd, SHUT_RDWR);
-            c->deadline_ms = INT64_MAX;
+            http_connection_time_out(c);
         } else if (c->deadline_ms < next_ms) {
             next_ms = c->deadline_ms;
         }

@@ -14,10 +14,14 @@
 
 enum {
     HTTP_PING_MS = 15 * 1000,       /* a comment for proxies that close silent streams */
-    HTTP_ARRIVAL_MS = 60 * 1000,    /* for headers (idle time included), and then the body */
+    HTTP_SURPLUS_MS = 5 * 1000,     /* for the headers of whom there is no room for */
+    HTTP_IDLE_MS = 1000,            /* after so long a connection may give way to another */
+    HTTP_SPARE = 64,                /* connections to be refused on, in words */
+    HTTP_TELL_MS = 60 * 1000,       /* between two lines of the log about it */
     HTTP_FAREWELL_MS = 1000,        /* for what a client sent before it closed its side */
     HTTP_STALL_S = 120,             /* libmicrohttpd's: nothing read or written */
-    HTTP_MEMORY = 64 * 1024,        /* of a connection: its headers, and its write buffer */
+    HTTP_MEMORY = 32 * 1024,        /* of a connection: its write buffer; and twice its headers */
+    HTTP_BLOCK = 4096,              /* of a stream to who knows no chunks */
     HTTP_EXCESS = 64 * 1024 * 1024, /* read and dropped, so that the 413 can be read */
     HTTP_EVENTS = 64
 };
@@ -40,8 +44,12 @@ struct http_connection {
     struct MHD_Connection *mhd;
     int fd;
     bool is_suspended;
+    bool is_surplus;                /* it gets a refusal, and no more */
+    bool is_ended;                  /* by us: libmicrohttpd will notice */
+    bool was_served;                /* since then it idles between two requests */
     bool is_gone;                   /* the client has closed its side */
     int64_t deadline_ms;            /* for the next whole request; INT64_MAX: it is there */
+    uint64_t received;              /* bytes, up to the end of the last request */
     struct http_exchange *exchange; /* NULL between two requests */
     struct http_connection *next, *previous;
 };
@@ -53,7 +61,11 @@ struct http_server {
     struct http_origin_rules origins;
     struct MHD_Daemon *daemon;
     int epoll_fd, port;
-    int64_t max_body_bytes;
+    int64_t max_body_bytes, max_header_bytes;
+    int64_t receive_ms; /* for headers (idle time included), and then the body */
+    int max_connections, n_open;
+    int64_t tell_full_ms; /* not before: that there are too many */
+    bool has_tls;
     int64_t next_timer_ms; /* no ping and no deadline is due before */
     bool is_closing;
     bool has_resumed; /* libmicrohttpd has to run again */
@@ -67,6 +79,8 @@ struct http_server {
 void http_connection_expect(struct http_server *s, int64_t at_ms);
 /* From now on, for what is missing of the next request. */
 void http_connection_set_deadline(struct http_connection *c);
+/* Its answer was sent: it may ask again. */
+void http_connection_served(struct http_connection *c);
 void http_connection_suspend(struct http_connection *c);
 void http_connection_resume(struct http_connection *c);
 /* Of the request that is read; NULL: there is none. Borrowed until the answer was sent. */

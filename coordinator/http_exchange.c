@@ -101,7 +101,7 @@ void http_exchange_completed(void *cls, struct MHD_Connection *mhd, void **conte
     x->call.is_delivered =
         code == MHD_REQUEST_TERMINATED_COMPLETED_OK && x->call.is_complete && !x->call.is_broken;
     http_exchange_free(x);
-    http_connection_set_deadline(c);
+    http_connection_served(c);
 }
 
 /* ---- questions ---- */
@@ -114,6 +114,43 @@ static void http_exchange_refuse_length(struct http_exchange *x)
     api_call_refuse(&x->call, 413, "request_too_large", &err);
     x->is_refused = true;
     buf_clear(&x->body);
+}
+
+static enum MHD_Result http_exchange_add_bytes(void *cls, enum MHD_ValueKind kind, const char *name,
+                                               size_t name_bytes, const char *value,
+                                               size_t value_bytes)
+{
+    int64_t *sum = cls;
+    *sum += (int64_t)(name_bytes + value_bytes) + 4; /* ": " and the line's end */
+    return MHD_YES;
+}
+
+/* What libmicrohttpd has no room for at all, it has refused itself. */
+static void http_exchange_check_headers(struct http_exchange *x)
+{
+    const struct http_connection *c = x->connection;
+    struct err err;
+    int64_t bytes = (int64_t)strlen(x->path);
+    MHD_get_connection_values_n(c->mhd, MHD_HEADER_KIND | MHD_GET_ARGUMENT_KIND,
+                                http_exchange_add_bytes, &bytes);
+    if (bytes <= c->server->max_header_bytes)
+        return;
+    err_set(&err, ERR_INPUT,
+            "The headers are longer than the %" PRId64 " bytes that are allowed here.",
+            c->server->max_header_bytes);
+    api_call_refuse(&x->call, 431, "headers_too_large", &err);
+    x->is_refused = true;
+}
+
+static void http_exchange_refuse_connection(struct http_exchange *x)
+{
+    struct err err;
+    err_set(&err, ERR_UNAVAILABLE,
+            "This server has the %d connections already that it may have: try again later.",
+            x->connection->server->max_connections);
+    api_call_header(&x->call, "Connection", "close");
+    api_call_refuse(&x->call, 503, "too_many_connections", &err);
+    x->is_refused = true;
 }
 
 /* The length that the client announced; -1: none. What is no number, libmicrohttpd has refused. */
@@ -134,8 +171,12 @@ static enum MHD_Result http_exchange_start(struct http_connection *c, const char
     *context = x;
     http_connection_set_deadline(c);
     int64_t announced = http_exchange_announced(c);
-    x->is_refused = !api_admit(&x->call, http_connection_header(c, "Authorization"),
-                               http_connection_header(c, "X-Api-Key"));
+    http_exchange_check_headers(x);
+    if (c->is_surplus)
+        http_exchange_refuse_connection(x);
+    if (!x->is_refused)
+        x->is_refused = !api_admit(&x->call, http_connection_header(c, "Authorization"),
+                                   http_connection_header(c, "X-Api-Key"));
     if (!x->is_refused && announced > c->server->max_body_bytes)
         http_exchange_refuse_length(x);
     const char *expect = http_connection_header(c, "Expect");

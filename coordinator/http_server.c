@@ -42,10 +42,10 @@ static int http_server_start_daemon(struct http_server *s, const struct http_ser
             MHD_OPTION_EXTERNAL_LOGGER, http_server_log, NULL, MHD_OPTION_LISTEN_SOCKET, listen_fd,
             MHD_OPTION_NOTIFY_CONNECTION, http_connection_notify, s, MHD_OPTION_NOTIFY_COMPLETED,
             http_exchange_completed, s, MHD_OPTION_CONNECTION_LIMIT,
-            (unsigned)(spec->max_connections > 0 ? spec->max_connections : 1),
-            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_STALL_S,
-            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_MEMORY, MHD_OPTION_ARRAY,
-            has_tls ? tls : none, MHD_OPTION_END);
+            (unsigned)(s->max_connections + HTTP_SPARE), MHD_OPTION_CONNECTION_TIMEOUT,
+            (unsigned)HTTP_STALL_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+            (size_t)(HTTP_MEMORY + 2 * s->max_header_bytes), MHD_OPTION_ARRAY, has_tls ? tls : none,
+            MHD_OPTION_END);
     if (!s->daemon) {
         close(listen_fd);
         return err_set(err, spec->tls ? ERR_CONFIG : ERR_NETWORK,
@@ -120,6 +120,10 @@ int http_server_open(struct http_server **ret_server, const struct http_server_s
         return err_set(err, ERR_MEMORY, "no memory for the HTTP server");
     s->api.coordinator = spec->coordinator;
     s->max_body_bytes = spec->max_body_bytes;
+    s->max_header_bytes = spec->max_header_bytes;
+    s->receive_ms = spec->receive_ms;
+    s->max_connections = spec->max_connections > 0 ? spec->max_connections : 1;
+    s->has_tls = spec->tls;
     s->origins = (struct http_origin_rules){.allowed = spec->cors_origins,
                                             .checks_host = spec->n_api_keys == 0};
     s->next_timer_ms = INT64_MAX;

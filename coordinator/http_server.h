@@ -18,8 +18,9 @@ struct http_server_spec {
     size_t n_api_keys;
     const char *cors_origins;   /* http_origin_rules.allowed, borrowed; NULL: none */
     const struct http_tls *tls; /* borrowed until http_server_open() returns; NULL: plain HTTP */
-    int64_t max_body_bytes;
-    int max_connections;
+    int64_t max_body_bytes, max_header_bytes;
+    int64_t receive_ms;              /* for a request's headers, and then for its body */
+    int max_connections;             /* those beyond are refused in words */
     struct coordinator *coordinator; /* borrowed */
     struct api_store_spec store;     /* its strings are borrowed */
 };

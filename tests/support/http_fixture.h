@@ -22,6 +22,7 @@ struct http_fixture_spec {
     const char *model;        /* below tests/data/models; NULL: Qwen2.5's tokenizer and template */
     const char *alias;        /* NULL: "tiny" */
     int64_t max_body_bytes;   /* 0: 64 KiB */
+    int max_connections;      /* 0: 32 */
     int context;              /* 0: 128 */
     int most_requests;        /* 0: 8 */
     const char *journal;      /* a file, or NULL */

@@ -20,7 +20,7 @@ target_link_libraries(api_test_support PUBLIC text grammar journal static_files 
                       PkgConfig::MICROHTTPD PkgConfig::JANSSON PkgConfig::CRYPTO PkgConfig::CMOCKA)
 
 foreach(name api_anthropic api_embeddings api_errors api_generation api_static api_tools api_endpoints
-             http_origin http_server)
+             http_limits http_origin http_server)
     paceline_test(test_${name} api_test_support)
 endforeach()
 paceline_test(test_api_sampling api_test_support proto)

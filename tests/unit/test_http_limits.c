@@ -1,0 +1,200 @@
+/* What a client may ask of a connection: time, room for headers, a place. */
+#include "tests/support/fake_clock.h"
+#include "tests/support/http_fixture.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define PLACES 4
+
+static int open_fixture(void **state)
+{
+    struct http_fixture *f = calloc(1, sizeof *f);
+    http_fixture_open(f, &(struct http_fixture_spec){.max_connections = PLACES});
+    *state = f;
+    return 0;
+}
+
+static int close_fixture(void **state)
+{
+    http_fixture_close(*state);
+    free(*state);
+    return 0;
+}
+
+static void turns(struct http_fixture *f, int n)
+{
+    for (int i = 0; i < n; i++)
+        http_fixture_turn(f);
+}
+
+/* Until the server has closed it. */
+static void read_to_end(struct http_fixture *f, int fd, struct http_answer *a)
+{
+    for (int i = 0; i < 5000 && !a->is_closed; i++) {
+        http_fixture_turn(f);
+        http_fixture_poll(fd, a);
+    }
+    assert_true(a->is_closed);
+    close(fd);
+}
+
+/* Headers, or a body, that never end: told so. Whoever idles is not. */
+static void test_time(void **state)
+{
+    static const char *const begun[] = {
+        "GET /heal", "POST /tokenize HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\n{\"con", ""};
+    struct http_fixture *f = *state;
+    int fd[3];
+    for (int i = 0; i < 3; i++) {
+        fd[i] = http_fixture_connect(f);
+        if (i == 2) { /* after a request that was served */
+            struct http_answer a = {0};
+            http_fixture_request(fd[i], "GET", "/health", NULL, NULL);
+            http_fixture_receive(f, fd[i], &a);
+            http_answer_clear(&a);
+        }
+        http_fixture_send(fd[i], begun[i], strlen(begun[i]));
+    }
+    turns(f, 10);
+    fake_clock_advance(61 * 1000);
+    for (int i = 0; i < 3; i++) {
+        struct http_answer a = {0};
+        read_to_end(f, fd[i], &a);
+        assert_int_equal(a.status, i < 2 ? 408 : 0);
+        if (i < 2) {
+            assert_string_equal(http_fixture_string(a.json, "error.code"), "request_timeout");
+            assert_non_null(strstr(http_fixture_string(a.json, "error.message"), "60 s"));
+        }
+        http_answer_clear(&a);
+    }
+}
+
+static void ask_with_header(struct http_fixture *f, size_t bytes, struct http_answer *a)
+{
+    char *header = malloc(bytes + 16);
+    int fd = http_fixture_connect(f);
+    *a = (struct http_answer){0};
+    sprintf(header, "X-Filler: %0*d\r\n", (int)bytes, 0);
+    http_fixture_request(fd, "GET", "/health", header, NULL);
+    http_fixture_receive(f, fd, a);
+    close(fd);
+    free(header);
+}
+
+static void test_headers(void **state)
+{
+    struct http_fixture *f = *state;
+    struct http_answer a;
+    ask_with_header(f, 32 * 1024 - 100, &a);
+    assert_int_equal(a.status, 200);
+    http_answer_clear(&a);
+    ask_with_header(f, 32 * 1024, &a);
+    assert_int_equal(a.status, 431);
+    assert_string_equal(http_fixture_string(a.json, "error.code"), "headers_too_large");
+    assert_non_null(strstr(http_fixture_string(a.json, "error.message"), "32768"));
+    http_answer_clear(&a);
+    ask_with_header(f, 200 * 1024, &a); /* libmicrohttpd's own, in HTML */
+    assert_int_equal(a.status, 431);
+    http_answer_clear(&a);
+}
+
+/* Many small ones fill the memory that they are told apart in. */
+static void test_many_headers(void **state)
+{
+    struct http_fixture *f = *state;
+    struct http_answer a = {0};
+    struct buf text;
+    buf_init(&text);
+    for (int i = 0; i < 6000; i++)
+        buf_puts(&text, "a:\r\n");
+    int fd = http_fixture_connect(f);
+    http_fixture_request(fd, "GET", "/health", text.data, NULL);
+    http_fixture_receive(f, fd, &a);
+    assert_int_equal(a.status, 431);
+    http_answer_clear(&a);
+    buf_clear(&text);
+    close(fd);
+}
+
+static int served(struct http_fixture *f)
+{
+    struct http_answer a = {0};
+    int fd = http_fixture_connect(f);
+    http_fixture_request(fd, "GET", "/health", NULL, NULL);
+    http_fixture_receive(f, fd, &a);
+    assert_int_equal(a.status, 200);
+    http_answer_clear(&a);
+    return fd;
+}
+
+/* Places that are all in use: a refusal in words, until one is free. */
+static void test_places(void **state)
+{
+    struct http_fixture *f = *state;
+    struct http_answer a;
+    int fd[PLACES];
+    for (int i = 0; i < PLACES; i++) {
+        fd[i] = http_fixture_connect(f);
+        http_fixture_send(fd[i], "GET ", 4);
+    }
+    turns(f, 10);
+    for (int i = 0; i < 2 * PLACES; i++) {
+        http_fixture_ask(f, "GET", "/health", NULL, &a);
+        assert_int_equal(a.status, 503);
+        assert_string_equal(http_fixture_string(a.json, "error.code"), "too_many_connections");
+        assert_true(http_answer_has_header(&a, "Connection: close"));
+        assert_non_null(strcasestr(a.head.data, "\r\nRetry-After: "));
+        http_answer_clear(&a);
+    }
+    close(fd[0]);
+    turns(f, 10);
+    http_fixture_ask(f, "GET", "/health", NULL, &a);
+    assert_int_equal(a.status, 200);
+    http_answer_clear(&a);
+    for (int i = 1; i < PLACES; i++)
+        close(fd[i]);
+}
+
+/* … but whoever idles between two requests gives way, the one first that has idled longest. */
+static void test_idle_places(void **state)
+{
+    struct http_fixture *f = *state;
+    struct http_answer first = {0}, second = {0};
+    int fd[PLACES], more[2];
+    for (int i = 0; i < PLACES; i++) {
+        fd[i] = served(f);
+        fake_clock_advance(10);
+    }
+    fake_clock_advance(1500);
+    for (int i = 0; i < 2; i++)
+        more[i] = served(f);
+    turns(f, 10);
+    http_fixture_poll(fd[0], &first);
+    http_fixture_poll(fd[2], &second);
+    assert_true(first.is_closed);
+    assert_false(second.is_closed);
+    for (int i = 0; i < PLACES; i++)
+        close(fd[i]);
+    for (int i = 0; i < 2; i++)
+        close(more[i]);
+}
+
+#define WITH_FIXTURE(test) cmocka_unit_test_setup_teardown(test, open_fixture, close_fixture)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_FIXTURE(test_time),   WITH_FIXTURE(test_headers),     WITH_FIXTURE(test_many_headers),
+        WITH_FIXTURE(test_places), WITH_FIXTURE(test_idle_places),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
