@@ -12,7 +12,7 @@
 
 struct up_settings {
     struct cluster_options cluster;
-    char *http, *alias, *api_key_file;
+    char *http, *alias, *api_key_file, *tls_cert, *tls_key, *cors_origins;
     int64_t context, concurrency, kv_tokens, queue, tenant_requests, request_timeout_s;
     int prefix_cache; /* index into up_switch */
 };
@@ -92,6 +92,22 @@ static const struct conf_option up_options[] = {
      .value = "FILE",
      .help =
          "keys that clients must have, one a line: KEY [TENANT [WEIGHT]] (needed beyond loopback)"},
+    {.name = "tls-cert",
+     .type = CONF_STRING,
+     .offset = FIELD(tls_cert),
+     .value = "FILE",
+     .help = "certificate of the API in PEM: HTTPS alone is spoken"},
+    {.name = "tls-key",
+     .type = CONF_STRING,
+     .offset = FIELD(tls_key),
+     .value = "FILE",
+     .help = "its private key in PEM"},
+    {.name = "cors-origin",
+     .type = CONF_STRING,
+     .offset = FIELD(cors_origins),
+     .value = "ORIGIN,…",
+     .help = "web pages that may use the API: https://example.org, several with commas between "
+             "them, or * for all"},
     {.name = "alias",
      .type = CONF_STRING,
      .offset = FIELD(alias),
@@ -153,6 +169,9 @@ static int up_run(const struct up_settings *s, const char *model, struct err *er
         settings.http = s->http;
         settings.alias = s->alias;
         settings.api_key_file = s->api_key_file;
+        settings.tls_cert = s->tls_cert;
+        settings.tls_key = s->tls_key;
+        settings.cors_origins = s->cors_origins;
         settings.context = s->context;
         settings.concurrency = s->concurrency;
         settings.kv_tokens = s->kv_tokens;

@@ -13,9 +13,10 @@
 #include <jansson.h>
 
 struct http_client {
-    char *base;    /* "http://127.0.0.1:8080" */
-    char *key;     /* or NULL */
-    char *ca_file; /* of certificates that are believed; NULL: the system's */
+    char *base;          /* "http://127.0.0.1:8080" */
+    char *key;           /* or NULL */
+    char *ca_file;       /* of certificates that are believed; NULL: the system's */
+    bool takes_any_name; /* … whichever name they are for */
     /* Asked now and then while an answer is awaited; a negative code ends the request. NULL: not.
      */
     int (*watch)(void *context, struct err *err);

@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { STOP_GRACE_MS = 5000, LOOK_EVERY_MS = 50, HEALTH_TIMEOUT_MS = 2000, ARGUMENTS = 48 };
+enum { STOP_GRACE_MS = 5000, LOOK_EVERY_MS = 50, HEALTH_TIMEOUT_MS = 2000, ARGUMENTS = 64 };
 enum { LOG_DAYS = 7, DRAIN_QUIET_MS = 300 };
 enum { MAX_BARS = 16, BAR_LINE_BYTES = 120 };
 
@@ -149,7 +149,10 @@ static int cluster_start_coordinator(struct local_cluster *c,
         {"--cuts", s->cuts},
         {"--encryption", c->trust ? "on" : "off"},
         {"--trust", c->trust},
-        {"--api-key-file", s->api_key_file}};
+        {"--api-key-file", s->api_key_file},
+        {"--tls-cert", s->tls_cert},
+        {"--tls-key", s->tls_key},
+        {"--cors-origin", s->cors_origins}};
     for (size_t i = 0; i < sizeof maybe / sizeof *maybe; i++) {
         if (!maybe[i][1])
             continue;
@@ -205,7 +208,8 @@ static int cluster_wait(struct local_cluster *c, const char *what, struct err *e
 }
 
 /* The coordinator has bound its ports: takes them from the file that it wrote. */
-static int cluster_wait_bound(struct local_cluster *c, const char *key_file, struct err *err)
+static int cluster_wait_bound(struct local_cluster *c, const struct local_cluster_settings *s,
+                              struct err *err)
 {
     json_t *ready = NULL;
     int rc = 0;
@@ -224,10 +228,11 @@ static int cluster_wait_bound(struct local_cluster *c, const char *key_file, str
     /* "All addresses" is nothing that one can connect to. */
     bool any = rc == 0 && (!strcmp(host, "0.0.0.0") || !strcmp(host, "::"));
     char base[320];
-    snprintf(base, sizeof base, strchr(host, ':') && !any ? "http://[%s]:%d" : "http://%s:%d",
-             any ? "127.0.0.1" : host, port);
+    snprintf(base, sizeof base, strchr(host, ':') && !any ? "http%s://[%s]:%d" : "http%s://%s:%d",
+             s->tls_cert ? "s" : "", any ? "127.0.0.1" : host, port);
     if (rc == 0)
-        rc = http_client_init(&c->client, base, key_file, NULL, err);
+        rc = http_client_init(&c->client, base, s->api_key_file, s->tls_cert, err);
+    c->client.takes_any_name = true; /* the certificate is known; this address need not be in it */
     if (rc == 0)
         rc = paths_format(&c->cluster_address, err, "%s", cluster);
     if (rc == 0 && c->trust)
@@ -318,7 +323,7 @@ static int cluster_wait_healthy(struct local_cluster *c, struct err *err)
         if (rc == ERR_UNAVAILABLE)
             cluster_explain(c, reason.text, what, sizeof what);
         else
-            snprintf(what, sizeof what, "starting: waiting for the coordinator to answer");
+            snprintf(what, sizeof what, "starting: %.380s", reason.text);
         if (rc != ERR_UNAVAILABLE)
             c->n_bars = 0;
         rc = cluster_wait(c, what, err);
@@ -382,7 +387,7 @@ int local_cluster_start(struct local_cluster **ret_cluster, const struct local_c
     if (rc == 0)
         rc = cluster_start_coordinator(c, s, err);
     if (rc == 0)
-        rc = cluster_wait_bound(c, s->api_key_file, err);
+        rc = cluster_wait_bound(c, s, err);
     for (int i = 1; i <= c->workers && rc == 0; i++)
         rc = cluster_start_worker(c, i, err);
     if (rc == 0)

@@ -24,10 +24,11 @@ struct local_cluster_settings {
     bool no_prefix_cache;
     int64_t connections;      /* HTTP, at once; 0: the coordinator's default */
     const char *kv, *cuts;    /* or NULL */
-    const char *api_key_file; /* or NULL */
-    bool encryption;          /* links of the workers, with keys of their own */
-    bool verbose;             /* logs of the children on standard error */
-    bool quiet;               /* no progress while nothing is wrong */
+    const char *api_key_file; /* or NULL; these too */
+    const char *tls_cert, *tls_key, *cors_origins;
+    bool encryption; /* links of the workers, with keys of their own */
+    bool verbose;    /* logs of the children on standard error */
+    bool quiet;      /* no progress while nothing is wrong */
 };
 
 struct local_cluster;

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from cluster import ROOT, Cluster, model_path, run, the_sentence, wait_until
+from cluster import PROGRAMS, ROOT, Cluster, environment, model_path, run, the_sentence, wait_until
 
 openai = pytest.importorskip("openai")
 
@@ -155,6 +155,24 @@ def test_command(secure, papers, home):
     assert code == 4 and "https" in the_sentence(said)
     code, _, said = run("paceline", "status", "--url", name, "--ca-file", "/none", home=home)
     assert code == 2 and "/none" in the_sentence(said)
+
+
+def test_up(papers, home):
+    """It asks its own coordinator by an address that need not be in the certificate."""
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-keyout", "own.key", "-out", "own.pem", "-days", "2", "-subj", "/CN=desk.example",
+            folder=papers)
+    process = subprocess.Popen(
+        [PROGRAMS / "paceline", "up", MODEL, "--http", "127.0.0.1:0", "--tls-cert", papers / "own.pem",
+         "--tls-key", papers / "own.key", "--cors-origin", "https://app.example", "--threads", "1"],
+        env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("ready https://127.0.0.1:"), process.stderr.read()
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+    assert process.returncode == 0
 
 
 def test_refusals(papers, home):
