@@ -8,6 +8,7 @@
 #include "coordinator/answer_counts.h"
 #include "coordinator/chat_template.h"
 #include "coordinator/coordinator.h"
+#include "coordinator/histogram.h"
 #include "coordinator/http_origin.h"
 #include "coordinator/reply.h"
 #include "coordinator/trace_context.h"
@@ -29,6 +30,7 @@ struct api {
     size_t n_keys;
     bool is_draining;
     struct answer_counts answers; /* since the start */
+    struct histogram delivery_s;  /* of streams: from results to their bytes in the socket */
 };
 
 /* Whose object an error is. */

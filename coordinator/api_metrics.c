@@ -140,8 +140,12 @@ static void api_metrics_service(struct metrics_text *t, const struct api_call *c
                      "Time in which at least one step was under way.", m->active_s);
 }
 
-static void api_metrics_answers(struct metrics_text *t, const struct answer_counts *a)
+static void api_metrics_answers(struct metrics_text *t, const struct answer_counts *a,
+                                const struct histogram *delivery_s)
 {
+    api_metrics_histogram(t, "paceline_delivery_seconds",
+                          "From a step's results to the bytes of a stream in its socket.",
+                          delivery_s);
     metrics_text_family(t, "paceline_http_responses_total", "counter",
                         "Answers, by endpoint and status; 499: the client went away before.");
     for (size_t i = 0; i < a->n; i++) {
@@ -387,7 +391,7 @@ void api_metrics(struct api_call *c)
     t.every[0].name = t.every[1].name = NULL;
     api_metrics_llamacpp(&t, &s, m);
     api_metrics_service(&t, c, &s, m);
-    api_metrics_answers(&t, &c->api->answers);
+    api_metrics_answers(&t, &c->api->answers, &c->api->delivery_s);
     api_metrics_tenants(&t, coordinator, s.n_tenants);
     api_metrics_workers(&t, coordinator, s.n_workers, m);
     api_metrics_process(&t);

@@ -88,6 +88,11 @@ struct request *coordinator_take_changed(struct coordinator *c)
     return r;
 }
 
+int64_t coordinator_take_answered_us(struct coordinator *c)
+{
+    return metrics_take_untold(c->metrics);
+}
+
 static void coordinator_unlist(struct coordinator *c, struct request *r)
 {
     if (r->previous)
@@ -462,6 +467,8 @@ bool coordinator_is_idle(const struct coordinator *c)
 
 int coordinator_wait_ms(const struct coordinator *c)
 {
+    if (c->first_changed) /* by results that came while others were told */
+        return 0;
     return c->deployment.state == DEPLOYMENT_HASHING ? 20 : KEEP_TIME_MS / 2;
 }
 

@@ -29,6 +29,8 @@ int coordinator_submit(struct coordinator *c, struct request *const *requests, s
 void coordinator_cancel(struct coordinator *c, struct request *r);
 /* The next request with news (text, records, finish), or NULL; each comes once per change. */
 struct request *coordinator_take_changed(struct coordinator *c);
+/* When the oldest results came since this was asked last; 0: none came. */
+int64_t coordinator_take_answered_us(struct coordinator *c);
 
 /* Seconds after which whoever was refused may find room: from what waits and how fast choices have
  * finished of late; 1 to 60. */

@@ -13,6 +13,15 @@ static void http_answer_steal(struct http_exchange *x, char **ret_data, size_t *
     buf_init(&x->call.out);
 }
 
+/* libmicrohttpd asks for more when the socket has what it was given before. */
+static void http_answer_note_delivery(struct http_exchange *x)
+{
+    if (!x->answered_us)
+        return;
+    histogram_add(&x->call.api->delivery_s, (double)(clock_now_us() - x->answered_us) / 1e6);
+    x->answered_us = 0;
+}
+
 /* Gives the next bytes of a stream; with none at hand, the connection sleeps until there is news.
  */
 static ssize_t http_answer_read(void *cls, uint64_t position, char *to, size_t room)
@@ -25,6 +34,8 @@ static ssize_t http_answer_read(void *cls, uint64_t position, char *to, size_t r
         return MHD_CONTENT_READER_END_WITH_ERROR;
     bool is_held = api_store_holds(call);
     size_t count = is_held ? 0 : api_call_pending(call);
+    if (count == 0)
+        http_answer_note_delivery(x);
     if (count == 0 && call->is_complete && !is_held)
         return MHD_CONTENT_READER_END_OF_STREAM;
     if (count == 0) {

@@ -36,6 +36,7 @@ struct http_exchange {
     bool is_refused; /* the answer stood before the body came */
     bool has_begun;
     int64_t started_ms, written_ms;
+    int64_t answered_us; /* when results came that its client has not got yet; 0: none */
     struct api_call call;
 };
 
@@ -70,6 +71,7 @@ struct http_server {
     bool is_closing;
     bool has_resumed; /* libmicrohttpd has to run again */
     int n_exchanges;
+    int64_t answered_us; /* when the results came whose news are told now; 0: there are none */
     struct http_connection *connections;
 };
 

@@ -14,6 +14,9 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+static const double http_server_delivery_bounds[] = {
+    .0001, .0002, .0003, .0005, .0007, .001, .0015, .002, .003, .005, .01, .025, .05, .1, .25, 1};
+
 static void http_server_log(void *cls, const char *format, va_list args)
 {
     char line[256];
@@ -145,6 +148,8 @@ int http_server_open(struct http_server **ret_server, const struct http_server_s
         return rc;
     }
     http_server_read_template(s);
+    histogram_init(&s->api.delivery_s, http_server_delivery_bounds,
+                   sizeof http_server_delivery_bounds / sizeof http_server_delivery_bounds[0]);
     *ret_server = s;
     return 0;
 }
@@ -207,6 +212,9 @@ int http_server_wait_ms(const struct http_server *s)
 /* Its connection goes on, if there is something to send. */
 static void http_server_show(struct http_exchange *x)
 {
+    if (!x->answered_us && x->call.is_stream && api_call_pending(&x->call) &&
+        !api_store_holds(&x->call))
+        x->answered_us = x->connection->server->answered_us;
     if (x->call.is_complete || (x->call.is_stream && api_call_pending(&x->call)))
         http_connection_resume(x->connection);
 }
@@ -214,6 +222,7 @@ static void http_server_show(struct http_exchange *x)
 static void http_server_take_news(struct http_server *s)
 {
     struct request *r;
+    s->answered_us = coordinator_take_answered_us(s->api.coordinator);
     while ((r = coordinator_take_changed(s->api.coordinator))) {
         struct api_call *call = r->owner;
         struct http_exchange *x = call ? call->connection : NULL;
@@ -243,6 +252,7 @@ void http_server_run(struct http_server *s)
     s->has_resumed = false;
     http_server_take_news(s);
     http_server_take_store(s);
+    s->answered_us = 0;
     http_connection_run_timers(s);
     if (s->has_resumed) {
         s->has_resumed = false;

@@ -176,11 +176,20 @@ void metrics_step_done(struct metrics *m, const struct metrics_step *step)
     int64_t from_us = step->sent_us > m->last_answer_us ? step->sent_us : m->last_answer_us;
     m->active_s += metrics_seconds(from_us, step->answered_us);
     m->last_answer_us = step->answered_us;
+    if (!m->untold_us)
+        m->untold_us = step->answered_us;
     histogram_add(&m->step_rows, step->n_rows);
     histogram_add(&m->step_s, metrics_seconds(step->sent_us, step->answered_us));
     for (int i = 0; i < step->n_times && i < m->n_stages; i++)
         if (step->times[i].stage == (uint32_t)i && m->stages[i] >= 0)
             histogram_add(&m->workers[m->stages[i]].step_s, step->times[i].compute_us / 1e6);
+}
+
+int64_t metrics_take_untold(struct metrics *m)
+{
+    int64_t at_us = m->untold_us;
+    m->untold_us = 0;
+    return at_us;
 }
 
 const struct metrics_worker *metrics_worker_named(const struct metrics *m, const char *name)

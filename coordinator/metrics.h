@@ -36,6 +36,7 @@ struct metrics {
     struct histogram step_rows, step_s;
     double active_s; /* in which at least one step was under way */
     int64_t last_answer_us;
+    int64_t untold_us; /* when the oldest results came that nobody was told of; 0: none */
     uint64_t n_plans, n_plans_lost; /* that began, and that ended because something broke */
     uint64_t n_replays;             /* choices that a new plan had to compute again */
 
@@ -66,6 +67,8 @@ struct metrics_step {
     int n_times;
 };
 void metrics_step_done(struct metrics *m, const struct metrics_step *step);
+/* When the oldest results came since this was asked last; 0: none came. */
+int64_t metrics_take_untold(struct metrics *m);
 
 /* NULL: it has had no stage. */
 const struct metrics_worker *metrics_worker_named(const struct metrics *m, const char *name);

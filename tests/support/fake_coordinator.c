@@ -164,6 +164,11 @@ struct request *coordinator_take_changed(struct coordinator *c)
     return r;
 }
 
+int64_t coordinator_take_answered_us(struct coordinator *c)
+{
+    return metrics_take_untold(c->metrics);
+}
+
 /* ---- requests ---- */
 
 static void fake_remove(struct coordinator *c, const struct request *r)
@@ -305,6 +310,8 @@ void fake_coordinator_step(struct coordinator *c)
     if (c->is_held)
         return;
     memcpy(now, c->open, (size_t)n_now * sizeof now[0]);
+    if (n_now && !c->metrics->untold_us)
+        c->metrics->untold_us = clock_now_us();
     for (int i = 0; i < n_now; i++) {
         struct request *r = now[i];
         if (!r->scheduled_us)

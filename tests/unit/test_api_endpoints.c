@@ -92,6 +92,9 @@ static void test_metrics(void **state)
     http_answer_clear(&a);
     http_fixture_ask(&f, "POST", "/v1/completions", "{\"prompt\":1.5}", &a);
     http_answer_clear(&a);
+    http_fixture_say(&f, "one two three");
+    http_fixture_ask(&f, "POST", "/v1/completions", "{\"stream\":true,\"prompt\":\"x\"}", &a);
+    http_answer_clear(&a);
     http_fixture_ask(&f, "GET", "/metrics", NULL, &a);
     assert_int_equal(a.status, 200);
     assert_true(
@@ -101,6 +104,9 @@ static void test_metrics(void **state)
     check_metric(&a, "paceline_worker_layers{worker=\"desk0\xef\xbf\xbd\"} 2");
     check_metric(&a, "paceline_http_responses_total{status=\"404\"} 1");
     check_metric(&a, "paceline_http_responses_total{path=\"/v1/completions\",status=\"400\"} 1");
+    const char *deliveries = strstr(buf_text(&a.body), "\npaceline_delivery_seconds_count ");
+    assert_non_null(deliveries);
+    assert_true(atoi(strchr(deliveries, ' ')) >= 3); /* a token each */
     http_answer_clear(&a);
     fake_coordinator_set_ready(f.coordinator, false);
     http_fixture_ask(&f, "GET", "/metrics", NULL, &a);

@@ -314,10 +314,12 @@ static void requests_of_every_kind_are_served(void **state)
     for (int i = 0; i < 4; i++)
         RUN_UNTIL(w, r[i]->is_done);
     check_nothing_is_held(w);
+    assert_int_equal(coordinator_wait_ms(w->coordinator), 0); /* somebody is to be told */
     int n_changed = 0;
     while (coordinator_take_changed(w->coordinator))
         n_changed++;
     assert_int_equal(n_changed, 4);
+    assert_true(coordinator_wait_ms(w->coordinator) > 0);
     for (int i = 0; i < 4; i++) {
         request_verify(w, r[i]);
         request_free(r[i]);

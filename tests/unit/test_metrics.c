@@ -94,6 +94,8 @@ static void test_bubbles(void **state)
     /* One at a time, and pauses between: they are nobody's bubbles. */
     run_steps(m, &now_us, 50, 1000);
     assert_true(fabs(m->active_s - 5) < 1e-9);
+    assert_int_equal(metrics_take_untold(m), 1000000000 + 100000); /* the oldest of these steps */
+    assert_int_equal(metrics_take_untold(m), 0);
     check_bubble(m, "a", now_us, 0.6);
     check_bubble(m, "b", now_us, 0.9);
     /* Two under way: what overlaps counts once. After 20 s of it the past is forgotten. */
