@@ -194,28 +194,32 @@ void http_connection_watch(struct http_server *s)
     }
 }
 
-/* *ret_at_ms: when to look again. */
-static void http_connection_ping(struct http_connection *c, int64_t now_ms, int64_t *ret_at_ms)
+/* *ret_at_ms: when to look again. *n: pings that this turn may send yet. */
+static void http_connection_ping(struct http_connection *c, int64_t now_ms, int *n,
+                                 int64_t *ret_at_ms)
 {
     struct http_exchange *x = c->exchange;
     if (!x || !c->is_suspended || !x->call.is_stream || api_store_holds(&x->call) ||
         strncmp(x->call.content_type, "text/event-stream", 17) != 0)
         return;
-    if (now_ms >= x->written_ms + HTTP_PING_MS) {
+    int64_t due_ms = x->written_ms + HTTP_PING_MS;
+    if (now_ms >= due_ms && *n > 0) {
+        (*n)--;
         buf_puts(&x->call.out, ": ping\n\n");
         http_connection_resume(c);
-    } else if (x->written_ms + HTTP_PING_MS < *ret_at_ms) {
-        *ret_at_ms = x->written_ms + HTTP_PING_MS;
+    } else if (due_ms < *ret_at_ms) {
+        *ret_at_ms = due_ms > now_ms ? due_ms : now_ms + 1;
     }
 }
 
 void http_connection_run_timers(struct http_server *s)
 {
     int64_t now_ms = clock_now_ms(), next_ms = INT64_MAX;
+    int n_pings = HTTP_PINGS;
     if (now_ms < s->next_timer_ms)
         return;
     for (struct http_connection *c = s->connections; c; c = c->next) {
-        http_connection_ping(c, now_ms, &next_ms);
+        http_connection_ping(c, now_ms, &n_pings, &next_ms);
         if (c->deadline_ms == INT64_MAX)
             continue;
         if (now_ms >= c->deadline_ms) {

@@ -14,6 +14,7 @@
 
 enum {
     HTTP_PING_MS = 15 * 1000,       /* a comment for proxies that close silent streams */
+    HTTP_PINGS = 8,                 /* in one turn: tokens do not wait for a thousand of them */
     HTTP_SURPLUS_MS = 5 * 1000,     /* for the headers of whom there is no room for */
     HTTP_IDLE_MS = 1000,            /* after so long a connection may give way to another */
     HTTP_SPARE = 64,                /* connections to be refused on, in words */

@@ -219,45 +219,56 @@ static void http_server_show(struct http_exchange *x)
         http_connection_resume(x->connection);
 }
 
+/* Results become bytes that wait to be sent, for those who asked and those who follow them. */
 static void http_server_take_news(struct http_server *s)
 {
     struct request *r;
+    struct api_call *call;
     s->answered_us = coordinator_take_answered_us(s->api.coordinator);
     while ((r = coordinator_take_changed(s->api.coordinator))) {
-        struct api_call *call = r->owner;
+        call = r->owner;
         struct http_exchange *x = call ? call->connection : NULL;
         if (call)
             api_news(call);
         if (x)
             http_server_show(x);
     }
-}
-
-/* Calls that follow others, and those that waited for the journal. */
-static void http_server_take_store(struct http_server *s)
-{
-    struct api_call *call;
-    bool has_settled = api_store_run(s->api.store, &s->api);
     while ((call = api_store_take_woken(s->api.store)))
         http_server_show(call->connection);
+    s->answered_us = 0;
+}
+
+/* Calls that waited for the journal. */
+static void http_server_run_store(struct http_server *s)
+{
+    bool has_settled = api_store_run(s->api.store, &s->api);
     for (struct http_connection *c = s->connections; has_settled && c; c = c->next)
         if (c->exchange && c->is_suspended)
             http_server_show(c->exchange);
 }
 
+/* libmicrohttpd takes the bytes of those that were resumed in one run, and sends most in the next.
+ */
+static void http_server_send(struct http_server *s)
+{
+    bool has_resumed = s->has_resumed;
+    s->has_resumed = false;
+    MHD_run(s->daemon);
+    if (has_resumed)
+        MHD_run(s->daemon);
+}
+
+/* Results leave before anything else is done that takes time. */
 void http_server_run(struct http_server *s)
 {
     http_connection_watch(s);
-    MHD_run(s->daemon);
-    s->has_resumed = false;
     http_server_take_news(s);
-    http_server_take_store(s);
-    s->answered_us = 0;
+    http_server_send(s);
+    http_server_run_store(s);
+    http_server_take_news(s); /* of what has just begun */
     http_connection_run_timers(s);
-    if (s->has_resumed) {
-        s->has_resumed = false;
-        MHD_run(s->daemon);
-    }
+    if (s->has_resumed)
+        http_server_send(s);
 }
 
 void http_server_drain(struct http_server *s)

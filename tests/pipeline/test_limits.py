@@ -3,7 +3,9 @@ Each limit has its status and sentence (docs/http.md), and the server serves on.
 
 import contextlib
 import json
+import pathlib
 import re
+import shutil
 import socket
 import time
 
@@ -164,6 +166,23 @@ def test_places(door):
     headers, body = wait_until(fill_and_ask, 60, "all places are taken")
     assert error(body)["code"] == "too_many_connections" and str(PLACES) in error(body)["message"]
     assert int(headers["retry-after"]) > 0 and headers["connection"] == "close"
+
+
+def files(process):
+    """Its limit of open files, the one in force."""
+    text = pathlib.Path(f"/proc/{process.pid}/limits").read_text()
+    return int(re.search(r"^Max open files +(\d+)", text, re.M).group(1))
+
+
+@pytest.mark.skipif(not shutil.which("prlimit"), reason="prlimit is not installed")
+def test_open_files(home):
+    """The usual limit is raised; where that is not allowed, there are fewer connections, and it is said."""
+    model = model_path("qwen2-tied-Q8_0")
+    with Cluster(home, model, workers=0, runner=["prlimit", "--nofile=256:4096"]) as c:
+        assert files(c.coordinator) == 1024 + 512 and "open files" not in c.coordinator.text()
+    with Cluster(home, model, workers=0, runner=["prlimit", "--nofile=256:256"]) as c:
+        assert "this system allows 256 open files: at most 128 HTTP connections" in c.coordinator.text()
+        assert c.request("GET", "/openapi.json")[0] == 200
 
 
 def test_documented():

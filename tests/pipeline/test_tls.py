@@ -6,6 +6,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 
 import pytest
 
@@ -166,10 +167,13 @@ def test_up(papers, home):
         [PROGRAMS / "paceline", "up", MODEL, "--http", "127.0.0.1:0", "--tls-cert", papers / "own.pem",
          "--tls-key", papers / "own.key", "--cors-origin", "https://app.example", "--threads", "1"],
         env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    limit = threading.Timer(60, process.kill)
+    limit.start()
     try:
         line = process.stdout.readline()
         assert line.startswith("ready https://127.0.0.1:"), process.stderr.read()
     finally:
+        limit.cancel()
         process.terminate()
         process.communicate(timeout=60)
     assert process.returncode == 0

@@ -168,24 +168,76 @@ static void test_places(void **state)
 static void test_idle_places(void **state)
 {
     struct http_fixture *f = *state;
-    struct http_answer first = {0}, second = {0};
+    struct http_answer first = {0}, a[PLACES] = {0};
     int fd[PLACES], more[2];
     for (int i = 0; i < PLACES; i++) {
         fd[i] = served(f);
         fake_clock_advance(10);
     }
+    http_fixture_request(fd[0], "GET", "/health", NULL, NULL); /* the oldest, but not the idlest */
+    http_fixture_receive(f, fd[0], &first);
+    assert_false(first.is_closed);
+    http_answer_clear(&first);
     fake_clock_advance(1500);
     for (int i = 0; i < 2; i++)
         more[i] = served(f);
     turns(f, 10);
-    http_fixture_poll(fd[0], &first);
-    http_fixture_poll(fd[2], &second);
-    assert_true(first.is_closed);
-    assert_false(second.is_closed);
+    for (int i = 0; i < PLACES; i++) {
+        http_fixture_poll(fd[i], &a[i]);
+        assert_int_equal(a[i].is_closed, i == 1 || i == 2);
+        http_answer_clear(&a[i]);
+    }
     for (int i = 0; i < PLACES; i++)
         close(fd[i]);
     for (int i = 0; i < 2; i++)
         close(more[i]);
+}
+
+static int count_pings(const int *fd, struct http_answer *a, int n)
+{
+    int pings = 0;
+    for (int i = 0; i < n; i++) {
+        http_fixture_poll(fd[i], &a[i]);
+        for (const char *p = buf_text(&a[i].body); (p = strstr(p, ": ping\n\n")); p++)
+            pings++;
+    }
+    return pings;
+}
+
+/* Many that wait since the same moment do not hold up a turn all together. */
+static void test_pings(void **state)
+{
+    enum { STREAMS = 20 };
+    struct http_fixture f;
+    struct http_answer a[STREAMS] = {0};
+    int fd[STREAMS];
+    http_fixture_open(&f, &(struct http_fixture_spec){.most_requests = STREAMS});
+    fake_coordinator_hold(f.coordinator, true);
+    for (int i = 0; i < STREAMS; i++) {
+        fd[i] = http_fixture_connect(&f);
+        http_fixture_request(fd[i], "POST", "/v1/completions", NULL,
+                             "{\"stream\":true,\"prompt\":\"x\"}");
+    }
+    while (fake_coordinator_open(f.coordinator) < STREAMS)
+        http_fixture_turn(&f);
+    turns(&f, 3);
+    assert_int_equal(count_pings(fd, a, STREAMS), 0);
+    fake_clock_advance(15000);
+    http_server_run(f.server);
+    assert_int_equal(count_pings(fd, a, STREAMS), 8);
+    assert_true(http_server_wait_ms(f.server) <= 1);
+    for (int i = 0; i < 20; i++) {
+        fake_clock_advance(1);
+        http_fixture_turn(&f);
+    }
+    assert_int_equal(count_pings(fd, a, STREAMS), STREAMS);
+    for (int i = 0; i < STREAMS; i++) {
+        http_answer_clear(&a[i]);
+        close(fd[i]);
+    }
+    turns(&f, 5);
+    fake_coordinator_hold(f.coordinator, false);
+    http_fixture_close(&f);
 }
 
 #define WITH_FIXTURE(test) cmocka_unit_test_setup_teardown(test, open_fixture, close_fixture)
@@ -194,7 +246,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_FIXTURE(test_time),   WITH_FIXTURE(test_headers),     WITH_FIXTURE(test_many_headers),
-        WITH_FIXTURE(test_places), WITH_FIXTURE(test_idle_places),
+        WITH_FIXTURE(test_places), WITH_FIXTURE(test_idle_places), cmocka_unit_test(test_pings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
