@@ -8,9 +8,11 @@
 #include <omp.h>
 #include <openssl/evp.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -151,14 +153,25 @@ struct work {
     void *context;
 };
 
+/* Pages that were hashed need not stay in this process; the page cache keeps them while it can. */
+static void give_back(const void *data, size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = ((uintptr_t)data + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)data + bytes) / page * page;
+    if (end > begin)
+        madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
 static void digest_one(struct work *w, const struct tensor *t, size_t chunk,
                        unsigned char ret_digest[DIGEST_BYTES])
 {
     size_t bytes = manifest_chunk_bytes(t->bytes, chunk);
     if (chunk == 0)
         weight_file_prefetch(w->file, t);
-    manifest_digest_chunk((const unsigned char *)t->data + chunk * MANIFEST_CHUNK_BYTES, bytes,
-                          ret_digest);
+    const unsigned char *data = (const unsigned char *)t->data + chunk * MANIFEST_CHUNK_BYTES;
+    manifest_digest_chunk(data, bytes, ret_digest);
+    give_back(data, bytes);
     long long done = atomic_fetch_add(&w->done, (long long)bytes) + (long long)bytes;
     if (w->progress && omp_get_thread_num() == 0) /* the caller's own thread */
         if (!w->progress(w->context, done))

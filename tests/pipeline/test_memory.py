@@ -1,5 +1,5 @@
 """Anonymous memory of a coordinator and its workers, from the first tensor to the last token: hardly
-more than the tensors and the cache of keys and values."""
+more than the tensors and the cache of keys and values; and what stays of the file."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from cluster import Cluster, model_path
+from cluster import Cluster, model_path, wait_until
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "bench"))
 import gguf_file  # noqa: E402
@@ -89,3 +89,12 @@ def test_memory_is_tensors_and_cache(home, model, workers):
     programs = workers + 1
     print(f"{model.name}: {needed >> 20} MiB needed, {most >> 20} MiB taken by {programs} programs")
     assert needed * 0.9 < most <= needed * SHARE + BESIDE * workers
+
+
+def test_hashed_pages_are_given_back(tmp_path, generated):
+    """The coordinator reads all of the model once; it does not keep it."""
+    with Cluster(tmp_path, generated, workers=0) as c:
+        wait_until(lambda: list(tmp_path.glob("manifests/*")), 60, "the model is hashed")
+        status = pathlib.Path(f"/proc/{c.coordinator.pid}/status").read_text()
+        mapped = int(re.search(r"^RssFile:\s+(\d+) kB", status, re.M).group(1)) * 1024
+    assert mapped < generated.stat().st_size / 4
