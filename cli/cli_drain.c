@@ -88,8 +88,11 @@ static int drain_wait(const struct http_client *client, const char *worker, int6
         if (stop_signal_is_raised())
             rc = err_set(err, ERR_CANCELLED, "not waited for: worker %s is being drained", worker);
         else if (clock_now_ms() - begin_ms > 1000 * wait_s)
-            rc = err_set(err, ERR_TIMEOUT, "worker %s is still in use after %" PRId64 " s", worker,
-                         wait_s);
+            rc = err_set(err, ERR_TIMEOUT,
+                         "worker %s is still in use after %" PRId64
+                         " s: it is emptied all the same; "
+                         "\"paceline drain %s --resume\" takes that back",
+                         worker, wait_s, worker);
         else
             rc = drain_ask(client, worker, state, why, err);
         progress_say(&progress, "%s: waiting until it is empty%s%s", worker, why[0] ? "; " : "",

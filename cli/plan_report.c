@@ -62,8 +62,8 @@ static void report_table(const struct plan_report *r)
     }
     for (int i = 0; i < r->question->machines.n_kinds; i++)
         if (a->n_standby[i] > 0)
-            printf("  %-16s standby%s: it would only slow things down\n",
-                   r->question->machines.kinds[i].name, a->n_standby[i] > 1 ? " (several)" : "");
+            printf("  %-16s %d on standby: more would only slow things down\n",
+                   r->question->machines.kinds[i].name, a->n_standby[i]);
 }
 
 static void report_figures(const struct plan_report *r)
@@ -71,7 +71,8 @@ static void report_figures(const struct plan_report *r)
     const struct planner_forecast *f = &r->answer->forecast;
     printf("\n  one stream           %8.2f tokens/s (hops take %.2f of %.1f ms)\n",
            1 / f->latency_s, 1000 * f->hops_s, 1000 * f->latency_s);
-    printf("  %-3d streams together %8.2f tokens/s\n", r->question->concurrency, f->total_rate);
+    if (r->question->concurrency > 1)
+        printf("  %-3d streams together %8.2f tokens/s\n", r->question->concurrency, f->total_rate);
     printf("  first token after    %8.2f s for a prompt of %d tokens\n", f->ttft_s, PLANNER_PROMPT);
     printf("  bottleneck           %s\n", r->answer->bottleneck);
 }

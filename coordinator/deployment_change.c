@@ -287,7 +287,8 @@ int deployment_drain(struct deployment *d, struct registry *r, const char *worke
         struct err why = {0};
         int n = deployment_candidates(r, false, entries);
         if (n == 0)
-            rc = err_set(err, ERR_UNAVAILABLE, "No other worker is here to take its layers.");
+            rc = err_set(err, ERR_UNAVAILABLE,
+                         "No other worker is here to take its layers, or all others are drained.");
         else if (deployment_make_plan(d, entries, n, plan, &why) != 0)
             rc =
                 err_set(err, ERR_UNAVAILABLE, "Nothing serves without %.64s: %s", worker, why.text);

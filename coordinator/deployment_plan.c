@@ -67,18 +67,24 @@ static void deployment_describe_link(const struct worker_entry *w, struct plan_s
     s->link_bytes_per_s = is_near ? 0 : rate > 0 ? rate : OFFICE_LINK;
 }
 
-/* Speeds that nobody has measured: by the number of threads, and hops cost nothing. */
+/* One that was not measured is as fast as `measured`, thread for thread. Where nobody was (NULL),
+ * all are what their threads are worth, and hops cost nothing. */
 static struct planner_worker deployment_describe_worker(const struct deployment *d,
                                                         const struct worker_entry *w,
-                                                        bool is_measured)
+                                                        const struct worker_entry *measured)
 {
     struct planner_worker worker = {
         .speed = w->speed, .memory_bytes = w->memory_bytes, .threads = w->most_threads};
-    if (is_measured)
-        deployment_describe_link(w, &worker.speed);
-    else
+    if (!measured) {
         worker.speed = plan_speed_of_figures(&d->costs, w->threads * READ_OF_THREAD,
                                              w->threads * OPS_OF_THREAD);
+        return worker;
+    }
+    if (w->measure != MEASURE_KNOWN) {
+        worker.speed = measured->speed;
+        plan_speed_scale(&worker.speed, (double)measured->threads / w->threads);
+    }
+    deployment_describe_link(w, &worker.speed);
     return worker;
 }
 
@@ -105,13 +111,13 @@ static void deployment_level_memory(struct planner_worker *workers, int n)
                 workers[k].memory_bytes = workers[i].memory_bytes;
 }
 
-/* Numbers of different origin are not compared. */
-static bool deployment_are_measured(struct worker_entry *const *entries, int n)
+static const struct worker_entry *deployment_find_measured(struct worker_entry *const *entries,
+                                                           int n)
 {
     for (int i = 0; i < n; i++)
-        if (entries[i]->measure != MEASURE_KNOWN)
-            return false;
-    return true;
+        if (entries[i]->measure == MEASURE_KNOWN)
+            return entries[i];
+    return NULL;
 }
 
 /* Than measured. What all have in common - longer contexts, a forecast that is too bright - is no
@@ -128,12 +134,15 @@ static double deployment_slower(struct worker_entry *const *entries, int n, int 
     return own > common * MOST_IN_COMMON ? own : common;
 }
 
-/* Who was slow and stands by may be its old self again. */
+/* Who was slow and stands by may be its old self again; who was given layers while it was measured
+ * has none now. */
 void deployment_measure_again(const struct deployment *d, struct registry *r)
 {
     for (struct worker_entry *w = r->workers; d->wants_measures && w; w = w->next)
-        if (w->stage < 0 && w->next_stage < 0 && w->measure == MEASURE_KNOWN &&
-            w->slower > MOST_IN_COMMON && clock_now_ms() - w->slower_ms > MEASURE_AGAIN_MS)
+        if (w->stage < 0 && w->next_stage < 0 &&
+            (w->measure == MEASURE_UNASKED ||
+             (w->measure == MEASURE_KNOWN && w->slower > MOST_IN_COMMON &&
+              clock_now_ms() - w->slower_ms > MEASURE_AGAIN_MS)))
             deployment_ask_measure(d, r, w);
 }
 
@@ -144,10 +153,10 @@ deployment_describe_workers(const struct deployment *d, struct worker_entry *con
     struct planner_worker *workers = calloc((size_t)n, sizeof *workers);
     if (!workers)
         return NULL;
-    bool is_measured = deployment_are_measured(entries, n);
+    const struct worker_entry *measured = deployment_find_measured(entries, n);
     for (int i = 0; i < n; i++) {
-        workers[i] = deployment_describe_worker(d, entries[i], is_measured);
-        if (is_measured) /* by threads is too rough a guess to be corrected */
+        workers[i] = deployment_describe_worker(d, entries[i], measured);
+        if (measured) /* by threads is too rough a guess to be corrected */
             plan_speed_scale(&workers[i].speed, deployment_slower(entries, n, i));
     }
     planner_level(&d->costs, workers, n);
@@ -236,10 +245,10 @@ static bool deployment_observe(const struct deployment *d, const struct pipeline
                                struct worker_entry *const *entries, int n,
                                const struct planner_stage *present, double context)
 {
-    bool is_measured = deployment_are_measured(entries, n);
+    const struct worker_entry *measured = deployment_find_measured(entries, n);
     for (int i = 0; i < d->plan.n_stages; i++) {
         struct worker_entry *w = entries[present[i].worker];
-        struct planner_worker as_told = deployment_describe_worker(d, w, is_measured);
+        struct planner_worker as_told = deployment_describe_worker(d, w, measured);
         double rows, us;
         if (!step_cost_lately(&p->cost, i, &rows, &us))
             return false;

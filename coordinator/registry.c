@@ -448,7 +448,14 @@ static void registry_on_measured(struct registry *r, struct worker_entry *w,
             ok = (m->seconds[kind * PLAN_POINTS + i] > 0) == (m->seconds[kind * PLAN_POINTS] > 0);
     ok = ok && m->seconds[0] > 0 && m->seconds[PLAN_HEAD * PLAN_POINTS] > 0;
     r->measured = true;
-    w->measure = ok ? MEASURE_KNOWN : MEASURE_FAILED;
+    bool is_at_work = w->stage >= 0 || w->next_stage >= 0; /* a plan did not wait for it */
+    w->measure = ok ? MEASURE_KNOWN : is_at_work ? MEASURE_UNASKED : MEASURE_FAILED;
+    if (!ok && is_at_work) {
+        log_info("worker %s was given layers before it was measured: it is taken to be as fast as "
+                 "others by its threads, until it has none",
+                 w->name);
+        return;
+    }
     if (!ok) {
         char reason[300];
         registry_copy(reason, sizeof reason, m->failure[0] ? m->failure : "its numbers cannot be");
@@ -606,8 +613,13 @@ void registry_review_trust(struct registry *r)
 {
     for (struct worker_entry *w = r->workers, *next; w; w = next) {
         next = w->next;
-        if (!trust_knows(r->trust, w->key))
-            registry_remove(r, w, WORKER_LEFT, "was revoked");
+        if (trust_knows(r->trust, w->key))
+            continue;
+        Paceline__Refuse refuse = PACELINE__REFUSE__INIT;
+        refuse.reason = (char *)"its key was revoked (paceline workers revoke); with a new line of "
+                                "\"paceline invite\" it may come again";
+        registry_send(r, w, PACELINE__CONTROL__BODY_REFUSE, &refuse);
+        registry_remove(r, w, WORKER_LEFT, "was revoked");
     }
 }
 

@@ -405,6 +405,10 @@ static int worker_on_message(struct worker *w, Paceline__Control **c, struct err
             log_info("joined %s:%d as %s, %" PRId64 " threads, %s", w->settings->coordinator_host,
                      w->settings->coordinator_port, (*c)->welcome->name, w->settings->threads,
                      w->kernels->isa_name);
+        if (!w->welcome && w->settings->name && strcmp(w->settings->name, (*c)->welcome->name) != 0)
+            log_info("the cluster knows this worker as %s, not %s: the name is that of its first "
+                     "start, or another's",
+                     (*c)->welcome->name, w->settings->name);
         if ((*c)->welcome->kept_out_ms)
             log_warning("this worker was lost %u times in a row: the coordinator plans without it "
                         "for %.0f s",

@@ -100,8 +100,8 @@ static int join_exchange(const struct invite *invite, const struct key_pair *own
         if (now_ms - start_ms >= ANSWER_MS)
             rc = err_set(err, ERR_NETWORK,
                          "no answer from %s:%d in %d s: no coordinator with these keys runs there, "
-                         "it cannot be reached from here, or this invite was used already: then "
-                         "make a new one with \"paceline invite\"",
+                         "it cannot be reached from here, a letter of the line is wrong, or this "
+                         "invite was used already: then make a new one with \"paceline invite\"",
                          m.host, m.port, ANSWER_MS / 1000);
         if (!is_own_asked && now_ms - start_ms >= OWN_KEY_AFTER_MS) {
             zmq_connect(j.asked[1], j.endpoint);

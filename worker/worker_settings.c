@@ -119,6 +119,8 @@ static const struct conf_option worker_options[] = {
      .type = CONF_SIZE,
      .offset = FIELD(memory_bytes),
      .value = "SIZE",
+     .min = 1 << 20,
+     .max = 1e15,
      .help = "memory offered for weights, KV cache and scratch, such as 6GiB (default: a share of "
              "what is available)"},
     {.name = "memory-share",

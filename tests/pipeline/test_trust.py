@@ -179,8 +179,10 @@ def test_revoked(place, plain_answer):
                             ((s, a.get("choices")) for s, a in told) if status != 503)
         assert told[0][0] == 200
         assert answer(c) == plain_answer
-        # It stays out, also when it begins anew; its name is no reason to doubt the others.
-        c.workers[0].stop()
+        # It is told, and stays out, also when it begins anew; its name is no reason to doubt the
+        # others.
+        assert c.workers[0].wait(20) == 4
+        assert "its key was revoked" in the_sentence(c.workers[0].text())
         again = stranger(place, "trust-1")
         with running(again):
             time.sleep(1.5)
@@ -271,7 +273,7 @@ def test_up(place, plain_answer):
     with running(up):
         ready = wait_until(lambda: re.search(r"ready http://(\S+)", up.text()), 60, up.text())
         c = Cluster.__new__(Cluster)
-        c.http, c.key = ready[1], None
+        c.http, c.key, c.tls = ready[1], None, None
         assert answer(c) == plain_answer
         workers = c.get("/cluster")[1]["workers"]
         assert {w["name"] for w in workers} == {"worker-1", "worker-2"}
