@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
-#include "cli/plan_report.h"
+#include "cli/plan_machines.h"
+#include "cli/plan_print.h"
 #include "cli/verb.h"
 #include "model/known_models.h"
 
@@ -11,7 +12,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { DEFAULT_CONTEXT = 4096, CONTEXT_MAX = 1 << 20, CONCURRENCY_MAX = 1024 };
+enum { CONTEXT_MAX = 1 << 20 };
 
 struct plan_settings {
     char *workers_file, *quant;
@@ -52,7 +53,7 @@ static const struct conf_option plan_options[] = {
      .value = "C",
      .initial = "4",
      .min = 1,
-     .max = CONCURRENCY_MAX,
+     .max = PLAN_CONCURRENCY,
      .help = "conversations at once, each with memory for its whole context"},
     {.name = "quant",
      .letter = 'q',
@@ -117,60 +118,53 @@ static int plan_width(void)
     return columns && atoi(columns) > 0 ? atoi(columns) : 80;
 }
 
-static int plan_answer_and_print(const struct plan_settings *s, const struct plan_question *q,
-                                 const char *model, bool is_file, struct plan_answer *a,
-                                 struct err *err)
+static int plan_print_json(const struct plan_report *r, struct err *err)
 {
-    struct plan_help helps[PLAN_HELPS];
-    struct plan_remedies remedies;
-    struct plan_report r = {.model = model,
-                            .mix = is_file ? "file" : s->quant,
-                            .question = q,
-                            .answer = a,
-                            .helps = helps,
-                            .remedies = &remedies};
-    int rc = plan_question_ask(q, a, err);
-    if (rc == 0 && a->fits)
-        rc = plan_question_helps(q, a, helps, &r.n_helps, err);
-    else if (rc == 0)
-        rc = plan_question_remedies(q, is_file ? NULL : model, s->quant, &remedies, err);
-    if (rc != 0)
-        return rc;
-    if (s->json)
-        return plan_report_print_json(&r, err);
-    plan_report_print(&r, plan_width(), strcmp(nl_langinfo(CODESET), "UTF-8") == 0);
-    return 0;
+    json_t *report = plan_report_json(r);
+    int rc = report ? json_dumpf(report, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER) : -1;
+    json_decref(report);
+    putchar('\n');
+    return rc == 0 ? 0 : err_set(err, ERR_MEMORY, "no memory for the plan as JSON");
+}
+
+static int plan_ask(struct plan_question *q, const struct plan_settings *s,
+                    const struct model_shape *shape, const char *model, struct err *err)
+{
+    int trained = shape->config.context_length;
+    if (s->context > trained)
+        return err_set(err, ERR_USAGE, "a context of %lld was asked for, %s was trained for %d",
+                       (long long)s->context, model, trained);
+    q->shape = shape;
+    q->objective = (enum planner_objective)s->objective;
+    q->concurrency = (int)s->concurrency;
+    q->context = s->context ? (int)s->context : plan_question_context(shape);
+    return s->workers_file ? plan_machines_read(&q->machines, s->workers_file, err)
+                           : plan_machines_measure(&q->machines, model, s->quant, err);
 }
 
 static int plan_run(const struct plan_settings *s, const char *model, struct err *err)
 {
     bool is_file = plan_is_file(model);
     struct model_shape shape = {.types = NULL};
-    struct plan_question *q = calloc(1, sizeof *q);
-    struct plan_answer *a = calloc(1, sizeof *a);
-    int rc = q && a ? 0 : err_set(err, ERR_MEMORY, "no memory to plan");
+    struct plan_report *r = calloc(1, sizeof *r);
+    int rc = r ? 0 : err_set(err, ERR_MEMORY, "no memory to plan");
     if (rc == 0)
         rc = is_file ? plan_read_file(&shape, model, err)
                      : model_shape_of_name(&shape, model, s->quant, err);
-    if (rc == 0 && s->context > shape.config.context_length)
-        rc = err_set(err, ERR_USAGE, "a context of %lld was asked for, %s was trained for %d",
-                     (long long)s->context, model, shape.config.context_length);
     if (rc == 0) {
-        q->shape = &shape;
-        q->objective = (enum planner_objective)s->objective;
-        q->concurrency = (int)s->concurrency;
-        q->context = (int)s->context;
-        if (!q->context)
-            q->context = shape.config.context_length < DEFAULT_CONTEXT ? shape.config.context_length
-                                                                       : DEFAULT_CONTEXT;
-        rc = s->workers_file ? plan_machines_read(&q->machines, s->workers_file, err)
-                             : plan_machines_measure(&q->machines, model, s->quant, err);
+        r->model = model;
+        r->mix = is_file ? "file" : s->quant;
+        r->is_file = is_file;
+        rc = plan_ask(&r->question, s, &shape, model, err);
     }
     if (rc == 0)
-        rc = plan_answer_and_print(s, q, model, is_file, a, err);
+        rc = plan_report_fill(r, err);
+    if (rc == 0 && s->json)
+        rc = plan_print_json(r, err);
+    else if (rc == 0)
+        plan_print(r, plan_width(), strcmp(nl_langinfo(CODESET), "UTF-8") == 0);
     model_shape_clear(&shape);
-    free(q);
-    free(a);
+    free(r);
     return rc;
 }
 

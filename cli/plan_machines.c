@@ -9,19 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GIB             1073741824.0
-#define DEFAULT_THREADS 8
-#define DEFAULT_MBIT    1000.0
-#define DEFAULT_MS      0.2
-
-int plan_machines_count(const struct plan_machines *m)
-{
-    int n = 0;
-    for (int i = 0; i < m->n_kinds; i++)
-        n += m->kinds[i].count;
-    return n;
-}
-
 /* ---- a file ---- */
 
 static int machines_fault(const config_setting_t *at, const char *path, const char *words,
@@ -31,19 +18,20 @@ static int machines_fault(const config_setting_t *at, const char *path, const ch
                    words);
 }
 
-static const char *const machine_keys[] = {"name",          "count",     "memory_gib",
-                                           "read_gb_per_s", "int8_gops", "link_mbit_per_s",
-                                           "link_ms",       "threads"};
+static bool machines_know_key(const char *name)
+{
+    for (int f = 0; f < PLAN_FIGURES; f++)
+        if (strcmp(name, plan_figure_rules[f].name) == 0)
+            return true;
+    return strcmp(name, "name") == 0;
+}
 
 static int machines_check_keys(const config_setting_t *group, const char *path, struct err *err)
 {
     for (int i = 0; i < config_setting_length(group); i++) {
         const config_setting_t *member = config_setting_get_elem(group, (unsigned)i);
         const char *name = config_setting_name(member);
-        bool known = false;
-        for (size_t k = 0; k < sizeof machine_keys / sizeof *machine_keys; k++)
-            known = known || strcmp(name, machine_keys[k]) == 0;
-        if (!known) {
+        if (!machines_know_key(name)) {
             char words[200];
             snprintf(words, sizeof words,
                      "unknown key \"%.40s\"; known are name, count, memory_gib, read_gb_per_s, "
@@ -55,25 +43,25 @@ static int machines_check_keys(const config_setting_t *group, const char *path, 
     return 0;
 }
 
-/* initial NAN: the key is required. */
-static int machines_number(const config_setting_t *group, const char *path, const char *key,
-                           double initial, double most, double *ret_value, struct err *err)
+static int machines_figure(const config_setting_t *group, const char *path, enum plan_figure f,
+                           double *ret_value, struct err *err)
 {
-    const config_setting_t *s = config_setting_get_member(group, key);
+    const struct plan_figure_rule *rule = &plan_figure_rules[f];
+    const config_setting_t *s = config_setting_get_member(group, rule->name);
     char words[160];
     if (!s) {
-        *ret_value = initial;
-        snprintf(words, sizeof words, "the key \"%s\" is missing", key);
-        return isnan(initial) ? machines_fault(group, path, words, err) : 0;
+        *ret_value = rule->initial;
+        snprintf(words, sizeof words, "the key \"%s\" is missing", rule->name);
+        return isnan(rule->initial) ? machines_fault(group, path, words, err) : 0;
     }
     int type = config_setting_type(s);
     double value = type == CONFIG_TYPE_INT     ? config_setting_get_int(s)
                    : type == CONFIG_TYPE_INT64 ? (double)config_setting_get_int64(s)
                    : type == CONFIG_TYPE_FLOAT ? config_setting_get_float(s)
                                                : NAN;
-    bool may_be_zero = strcmp(key, "link_ms") == 0;
-    if (!(value > 0 || (may_be_zero && value == 0)) || value > most) {
-        snprintf(words, sizeof words, "%s must be a number above 0 and at most %g", key, most);
+    if (!plan_figure_fits(f, value)) {
+        snprintf(words, sizeof words, "%s must be a number from %g to %g", rule->name, rule->least,
+                 rule->most);
         return machines_fault(s, path, words, err);
     }
     *ret_value = value;
@@ -83,38 +71,17 @@ static int machines_number(const config_setting_t *group, const char *path, cons
 static int machines_read_kind(struct plan_machine_kind *k, const config_setting_t *group,
                               const char *path, int number, struct err *err)
 {
-    const char *name;
-    double count = 0, memory = 0, read = 0, ops = 0, mbit = 0, ms = 0, threads = 0;
+    const char *name = NULL;
+    double figures[PLAN_FIGURES];
     int rc = config_setting_is_group(group)
                  ? machines_check_keys(group, path, err)
                  : machines_fault(group, path, "workers are groups in braces: { … }", err);
-    if (rc == 0)
-        rc = machines_number(group, path, "count", 1, PLAN_MACHINES, &count, err);
-    if (rc == 0)
-        rc = machines_number(group, path, "memory_gib", NAN, 1e6, &memory, err);
-    if (rc == 0)
-        rc = machines_number(group, path, "read_gb_per_s", NAN, 1e5, &read, err);
-    if (rc == 0)
-        rc = machines_number(group, path, "int8_gops", NAN, 1e7, &ops, err);
-    if (rc == 0)
-        rc = machines_number(group, path, "link_mbit_per_s", DEFAULT_MBIT, 1e7, &mbit, err);
-    if (rc == 0)
-        rc = machines_number(group, path, "link_ms", DEFAULT_MS, 1e5, &ms, err);
-    if (rc == 0)
-        rc = machines_number(group, path, "threads", DEFAULT_THREADS, 1024, &threads, err);
+    for (int f = 0; rc == 0 && f < PLAN_FIGURES; f++)
+        rc = machines_figure(group, path, (enum plan_figure)f, &figures[f], err);
     if (rc != 0)
         return rc;
-    *k = (struct plan_machine_kind){.count = (int)count,
-                                    .memory_bytes = memory * GIB,
-                                    .read_bytes = read * 1e9,
-                                    .int8_ops = ops * 1e9,
-                                    .link_bytes = mbit * 1e6 / 8,
-                                    .link_s = ms / 1000,
-                                    .threads = (int)threads};
-    if (config_setting_lookup_string(group, "name", &name))
-        snprintf(k->name, sizeof k->name, "%s", name);
-    else
-        snprintf(k->name, sizeof k->name, "machine%d", number);
+    config_setting_lookup_string(group, "name", &name);
+    plan_machine_describe(k, name, number, figures);
     return 0;
 }
 

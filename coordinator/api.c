@@ -8,6 +8,7 @@
 #include "coordinator/api_embeddings.h"
 #include "coordinator/api_generation.h"
 #include "coordinator/api_metrics.h"
+#include "coordinator/api_plan.h"
 #include "coordinator/api_probe.h"
 #include "coordinator/api_prompt.h"
 #include "coordinator/api_replay.h"
@@ -35,6 +36,8 @@ static const struct api_route api_routes[] = {
     {"GET", "/openapi.json", .begin = api_static},
     {"GET", "/cluster", .begin = api_admin_cluster},
     {"GET", "/cluster/trace", .begin = api_trace},
+    {"GET", "/cluster/plan", .begin = api_plan_choices},
+    {"POST", "/cluster/plan", .needs_body = true, .begin = api_plan},
     {"POST", "/cluster/drain", .needs_body = true, .begin = api_admin_drain},
     {"POST", "/cluster/resume", .needs_body = true, .begin = api_admin_resume},
     {"POST", "/v1/chat/completions", .needs_body = true, .generates = true, .is_resumable = true,
@@ -216,6 +219,7 @@ void api_news(struct api_call *c)
 void api_abandon(struct api_call *c)
 {
     api_store_leave(c);
+    api_plan_leave(c);
     api_generation_free(c->generation);
     c->generation = NULL;
     c->is_complete = true;

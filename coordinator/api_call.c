@@ -1,6 +1,7 @@
 #include "coordinator/api_call.h"
 
 #include "coordinator/api_generation.h"
+#include "coordinator/api_plan.h"
 #include "coordinator/api_store.h"
 #include "coordinator/json_text.h"
 
@@ -17,6 +18,7 @@ void api_call_init(struct api_call *c, struct api *api, const char *method, cons
 void api_call_clear(struct api_call *c)
 {
     api_store_leave(c);
+    api_plan_leave(c);
     api_generation_free(c->generation);
     json_decref(c->body);
     buf_clear(&c->out);

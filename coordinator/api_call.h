@@ -25,6 +25,7 @@ struct api {
     enum tool_format tool_format; /* that the template teaches */
     bool thinks;                  /* the template knows of reasoning */
     struct api_store *store;      /* borrowed */
+    struct plan_desk *planner;    /* borrowed */
     const char *const *keys;      /* [n_keys], borrowed; none: no key is asked for */
     const int *key_tenants;       /* [n_keys] */
     size_t n_keys;
@@ -89,6 +90,8 @@ struct api_call {
 
     /* a call that waits for the model */
     struct api_generation *generation; /* owned; NULL for the others */
+
+    bool waits_for_plan; /* at api->planner */
 
     /* a call that is stored */
     struct api_stored *stored;

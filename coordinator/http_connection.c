@@ -181,7 +181,7 @@ void http_connection_watch(struct http_server *s)
     int count = epoll_wait(s->epoll_fd, events, HTTP_EVENTS, 0);
     for (int i = 0; i < count; i++) {
         struct http_connection *c = events[i].data.ptr;
-        if (!c) /* libmicrohttpd's own, and the journal's */
+        if (!c) /* libmicrohttpd's own, the journal's, and that of plans */
             continue;
         c->is_gone = true;
         if (c->deadline_ms != INT64_MAX)

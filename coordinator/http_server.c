@@ -4,8 +4,10 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "coordinator/api_plan.h"
 #include "coordinator/http_connection.h"
 #include "coordinator/http_listen.h"
+#include "coordinator/plan_desk.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -115,6 +117,15 @@ static int http_server_open_store(struct http_server *s, const struct http_serve
     return rc;
 }
 
+static int http_server_open_planner(struct http_server *s, struct err *err)
+{
+    int rc = plan_desk_open(&s->api.planner, err);
+    struct epoll_event event = {.events = EPOLLIN};
+    if (rc == 0 && epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, plan_desk_fd(s->api.planner), &event) != 0)
+        return err_set(err, ERR_NETWORK, "plans cannot be watched: %s", strerror(errno));
+    return rc;
+}
+
 int http_server_open(struct http_server **ret_server, const struct http_server_spec *spec,
                      struct err *err)
 {
@@ -139,6 +150,8 @@ int http_server_open(struct http_server **ret_server, const struct http_server_s
         rc = http_server_copy_keys(s, spec, err);
     if (rc == 0)
         rc = http_server_open_store(s, spec, err);
+    if (rc == 0)
+        rc = http_server_open_planner(s, err);
     if (rc == 0)
         rc = http_listen_open(spec->host, spec->port, &listen_fd, &s->port, err);
     if (rc == 0)
@@ -172,6 +185,7 @@ void http_server_close(struct http_server *s)
     if (s->epoll_fd >= 0)
         close(s->epoll_fd);
     api_store_free(s->api.store);
+    plan_desk_close(s->api.planner);
     chat_template_free(s->api.template);
     for (size_t i = 0; i < s->api.n_keys; i++) {
         explicit_bzero(s->keys[i], strlen(s->keys[i]));
@@ -247,6 +261,13 @@ static void http_server_run_store(struct http_server *s)
             http_server_show(c->exchange);
 }
 
+static void http_server_take_plans(struct http_server *s)
+{
+    struct api_call *call;
+    while ((call = api_plan_take(&s->api)))
+        http_server_show(call->connection);
+}
+
 /* libmicrohttpd takes the bytes of those that were resumed in one run, and sends most in the next.
  */
 static void http_server_send(struct http_server *s)
@@ -266,6 +287,7 @@ void http_server_run(struct http_server *s)
     http_server_send(s);
     http_server_run_store(s);
     http_server_take_news(s); /* of what has just begun */
+    http_server_take_plans(s);
     http_connection_run_timers(s);
     if (s->has_resumed)
         http_server_send(s);

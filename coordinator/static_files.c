@@ -27,6 +27,7 @@
     X(machine,  "/page/machine.js",  "machine.js",   STATIC_JAVASCRIPT) \
     X(markdown, "/page/markdown.js", "markdown.js",  STATIC_JAVASCRIPT) \
     X(message,  "/page/message.js",  "message.js",   STATIC_JAVASCRIPT) \
+    X(planner,  "/page/planner.js",  "planner.js",   STATIC_JAVASCRIPT) \
     X(settings, "/page/settings.js", "settings.js",  STATIC_JAVASCRIPT) \
     X(store,    "/page/store.js",    "store.js",     STATIC_JAVASCRIPT) \
     X(texts,    "/page/texts.js",    "texts.js",     STATIC_JAVASCRIPT) \

@@ -2,6 +2,7 @@
 import { getJson, postJson } from "./api.js";
 import { $, announce, el, notify } from "./dom.js";
 import { MachineCard } from "./machine.js";
+import { PlannerPanel } from "./planner.js";
 import { number, percent, t } from "./texts.js";
 import { TraceFeed, TracePicture } from "./trace.js";
 
@@ -27,11 +28,12 @@ export class ClusterView {
         this.standbyPart = el("section", { "aria-labelledby": "standby-title", hidden: true },
             el("h3", { id: "standby-title", text: t("standby") }), this.standby);
         this.picture = new TracePicture(this.feed);
+        this.planner = new PlannerPanel();
         $("cluster-view").replaceChildren(el("div", { class: "wide-column" },
             el("h2", { class: "unseen", text: t("cluster") }), this.notice, this.facts,
             el("section", { "aria-labelledby": "pipeline-title" },
                 el("h3", { id: "pipeline-title" }, t("pipeline"), this.epoch), this.pipeline),
-            this.standbyPart, this.picture.node));
+            this.standbyPart, this.picture.node, this.planner.node));
         if (this.isShown)
             this.look();
     }
@@ -96,6 +98,7 @@ export class ClusterView {
         this.before = { at: now, generated: cluster.generated_tokens,
             workers: new Map(cluster.workers.map((w) => [w.name, w])) };
         this.picture.update();
+        this.planner.offer(cluster);
     }
 
     update(worker, seconds, layers) {

@@ -2,6 +2,7 @@
 can be looked at while they come; one is of a real model."""
 
 import json
+import re
 
 import pytest
 
@@ -10,6 +11,8 @@ import page_browser
 import page_server
 
 page_browser.need()
+
+FOLDER = cluster.ROOT / "coordinator" / "page"
 
 MARKDOWN = [
     ("one *two* **three** ***four*** ~~five~~ `six`",
@@ -413,6 +416,11 @@ def test_two_languages(browser, server):
                 [n.dataset.t, n.dataset.tLabel, n.dataset.tHint]).filter(Boolean)]""")
     assert list(english) == list(chinese)
     assert set(used) <= set(english)
+    code = "".join(f.read_text() for f in FOLDER.iterdir() if not f.name.startswith("texts_"))
+    assert set(re.findall(r'\bt\("([^"]+)"', code)) <= set(english)
+    computed = [re.sub(r"\\\$\\\{.*?\\\}", ".+", re.escape(p)) for p in re.findall(r"\bt\(`([^`]+)`", code)]
+    words = set(re.findall(r'"([^"\n]+)"', code))
+    assert [k for k in english if k not in words and not any(re.fullmatch(p, k) for p in computed)] == []
     for key, text in english.items():
         places = lambda s: sorted(p.split("}")[0] for p in s.split("{")[1:])
         assert places(text) == places(chinese[key]), key

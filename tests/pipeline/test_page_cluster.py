@@ -129,6 +129,40 @@ def test_steps_as_a_picture(browser, three):
         page_browser.until(page, f"performance.getEntriesByType('resource').length > {before} + 3")
 
 
+def test_what_if(browser, three):
+    with page_browser.opened(browser, f"{three.url}/#cluster") as page:
+        page.locator("ol.pipeline .machine").nth(1).wait_for()
+        page.click("summary:has-text('What if')")
+        rows = page.locator(".machines tbody tr")
+        rows.nth(2).wait_for()  # as they are now
+        assert [r.get_attribute("value") for r in page.locator(".machines [name=name]").all()] == \
+            [w["name"] for w in three.get("/cluster")[1]["workers"]]
+        while rows.count() > 1:
+            page.locator("[aria-label='Remove this machine']").first.click()
+        for name, value in (("name", "desk"), ("count", "8"), ("memory_gib", "12"),
+                            ("read_gb_per_s", "35"), ("int8_gops", "1000"),
+                            ("link_mbit_per_s", "1000"), ("link_ms", "0.2")):
+            page.fill(f".machines [name={name}]", value)
+        page.select_option(".fields select", "qwen2.5-14b")
+        page.click(".ask .primary")
+        page.locator(".plan .stages tbody tr").first.wait_for()
+        status, want = three.post("/cluster/plan", {
+            "model": "qwen2.5-14b", "machines": [{"name": "desk", "count": 8, "memory_gib": 12,
+                                                  "read_gb_per_s": 35, "int8_gops": 1000}]})
+        assert status == 200 and want["fits"]
+        assert text_of(page, ".plan .stages tbody th") == [s["worker"] for s in want["stages"]]
+        assert want["bottleneck"] in page.text_content(".plan")
+        assert page_browser.violations(page) == []
+        page.fill(".machines [name=count]", "1")
+        page.fill(".machines [name=memory_gib]", "1")
+        page.click(".ask .primary")
+        page.locator(".plan", has_text="It does not fit").wait_for()
+        page.expected += ["400"]
+        page.fill(".machines [name=count]", "200")
+        page.click(".ask .primary")
+        page.locator(".failure", has_text="'machines' are more than").wait_for()
+
+
 def test_drain_and_resume(browser, three):
     with page_browser.opened(browser, f"{three.url}/#cluster") as page:
         name = page.locator("ol.pipeline h4").first.text_content()

@@ -93,3 +93,34 @@ def test_the_cluster_tells_machines(home):
             assert w["machine"]["measured"] is None  # so small a model is not worth it
         assert sorted(w["state"] for w in workers) == ["serving", "serving", "standby"]
         assert [bool(w["standby_reason"]) for w in workers] == [False, False, True]
+
+
+def rounded(text):
+    """The two write numbers with more digits and fewer."""
+    return json.loads(text, parse_float=lambda digits: float(f"{float(digits):.6g}"))
+
+
+def test_the_same_over_http(home, tmp_path):
+    """POST /cluster/plan answers what the command does."""
+    machines = [{"name": "desk", "count": 8, "memory_gib": 12, "read_gb_per_s": 35.0, "int8_gops": 1000},
+                {"name": "big", "count": 4, "memory_gib": 24.0, "read_gb_per_s": 60.0,
+                 "int8_gops": 2400.0, "link_mbit_per_s": 1000.0, "link_ms": 0.2, "threads": 8}]
+    with Cluster(home, MODEL, workers=1) as c:
+        status, choices = c.get("/cluster/plan")
+        assert status == 200 and {"qwen2.5-7b", "qwen1.5-110b"} <= set(choices["models"])
+        assert "Q4_K_M" in choices["quants"]
+        assert choices["objectives"] == ["balanced", "latency", "throughput"]
+        for more in ({"objective": "throughput", "context": 8192}, {"quant": "F16", "concurrency": 16}):
+            options = [f"--{name}={value}" for name, value in more.items()]
+            want = plan(home, tmp_path, "qwen1.5-110b", "--json", *options)
+            status, _, answer = c.request("POST", "/cluster/plan", body=json.dumps(
+                {"model": "qwen1.5-110b", "machines": machines, **more}))
+            assert (status, rounded(answer)) == (200, rounded(want))
+        for wrong, words in (({"model": "gpt"}, "not known"), ({"quant": "Q9"}, "'quant'"),
+                             ({"objective": "joy"}, "'objective'"), ({"context": 1 << 20}, "trained for"),
+                             ({"machines": []}, "'machines'"), ({"machines": [{"count": 1}]}, "missing"),
+                             ({"machines": [{**machines[0], "memory_gib": 0}]}, "memory_gib"),
+                             ({"machines": [{**machines[0], "name": "x" * 48}]}, "'name'"),
+                             ({"machines": [{**machines[0], "count": 256}]}, "altogether")):
+            status, answer = c.post("/cluster/plan", {"model": "qwen2.5-7b", "machines": machines, **wrong})
+            assert status in (400, 404) and words in answer["error"]["message"], answer

@@ -16,7 +16,7 @@ foreach(name fake_clock fake_coordinator http_fixture http_events)
 endforeach()
 add_library(api_test_support OBJECT ${api_sources})
 target_compile_definitions(api_test_support PRIVATE TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data")
-target_link_libraries(api_test_support PUBLIC text grammar journal static_files model base
+target_link_libraries(api_test_support PUBLIC text grammar journal plan static_files model base
                       PkgConfig::MICROHTTPD PkgConfig::JANSSON PkgConfig::CRYPTO PkgConfig::CMOCKA)
 
 foreach(name api_anthropic api_embeddings api_errors api_generation api_static api_tools api_endpoints

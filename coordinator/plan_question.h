@@ -1,11 +1,13 @@
 /* plan_question.h - what would these machines do with this model? And what would help? */
-#ifndef PACELINE_CLI_PLAN_QUESTION_H
-#define PACELINE_CLI_PLAN_QUESTION_H
+#ifndef PACELINE_COORDINATOR_PLAN_QUESTION_H
+#define PACELINE_COORDINATOR_PLAN_QUESTION_H
 
-#include "cli/plan_machines.h"
+#include "coordinator/plan_machine.h"
 #include "coordinator/planner.h"
 
 #include <stdint.h>
+
+enum { PLAN_CONCURRENCY = 1024 }; /* the most */
 
 struct plan_question {
     const struct model_shape *shape; /* borrowed */
@@ -32,6 +34,8 @@ struct plan_answer {
     char bottleneck[128];
 };
 
+/* Tokens of a conversation where nobody says how many. */
+int plan_question_context(const struct model_shape *shape);
 /* Not fitting is an answer, not a failure. */
 int plan_question_ask(const struct plan_question *q, struct plan_answer *ret_answer,
                       struct err *err);

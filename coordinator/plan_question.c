@@ -1,4 +1,4 @@
-#include "cli/plan_question.h"
+#include "coordinator/plan_question.h"
 
 #include "model/quant_mix.h"
 
@@ -10,8 +10,15 @@
 #define MAX_ROWS        512 /* as coordinator/deployment.c sets them */
 #define MIN_OUTPUTS     32
 #define TYPICAL_CONTEXT 512
+#define DEFAULT_CONTEXT 4096
 #define LEAST_CONTEXT   512
 #define MOST_MORE       64 /* machines that are added to see whether a model fits */
+
+int plan_question_context(const struct model_shape *shape)
+{
+    int trained = shape->config.context_length;
+    return trained < DEFAULT_CONTEXT ? trained : DEFAULT_CONTEXT;
+}
 
 /* ---- one answer ---- */
 
