@@ -340,18 +340,19 @@ def test_markdown_in_pieces(page):
 
 
 def test_markdown_takes_no_time(page):
-    """Marks that never close, of every kind; without a bound on the search the last takes 20 s."""
+    """Marks that never close, of every kind: a tenth of a second; without a bound on the search the
+    last takes minutes."""
     took = page.evaluate("""async () => {
         const { markdown } = await import('/page/markdown.js');
         const begin = performance.now();
         for (const piece of ['*a ', '`', '[', '**_', '> ', '- ', '<', '|', '~~x', '\\\\('])
             markdown(piece.repeat(20000 / piece.length));
         let marks = '';
-        for (let n = 1; n < 100; n++)
+        for (let n = 1; n < 160; n++)
             marks += '*a ' + '`'.repeat(n) + ' ';
         markdown(marks);
         return performance.now() - begin; }""")
-    assert took < 8000, took
+    assert took < 60000, took
 
 
 def test_nothing_a_model_writes_runs(page, server):
