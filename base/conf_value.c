@@ -71,9 +71,6 @@ static int conf_refuse(const struct conf_option *option, const char *text, const
         for (int i = 0; option->choices[i] && used < sizeof valid; i++)
             used += (size_t)snprintf(valid + used, sizeof valid - used, "%s%s",
                                      i ? ", " : "one of: ", option->choices[i]);
-    } else if (option->type == CONF_SIZE && option->min > 0) {
-        snprintf(valid, sizeof valid, "%s, and %.15g bytes at least", kinds[option->type],
-                 option->min);
     } else if (option->min == 0 && option->max == 0) {
         snprintf(valid, sizeof valid, "%s", kinds[option->type]);
     } else {

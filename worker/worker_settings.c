@@ -7,9 +7,12 @@
 #include "worker/hours.h"
 #include "worker/memory_limits.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+#define LEAST_MEMORY_BYTES (1 << 20)
 
 #define FIELD(name) offsetof(struct worker_settings, name)
 
@@ -119,8 +122,6 @@ static const struct conf_option worker_options[] = {
      .type = CONF_SIZE,
      .offset = FIELD(memory_bytes),
      .value = "SIZE",
-     .min = 1 << 20,
-     .max = 1e15,
      .help = "memory offered for weights, KV cache and scratch, such as 6GiB (default: a share of "
              "what is available)"},
     {.name = "memory-share",
@@ -284,6 +285,11 @@ static int worker_settings_check(struct worker_settings *s, struct err *err)
     s->cache_bytes = CONTENT_CACHE_AUTO;
     if (strcmp(s->cache, "auto") != 0)
         conf_value_size(s->cache, &s->cache_bytes);
+    if (s->memory_bytes && s->memory_bytes < LEAST_MEMORY_BYTES)
+        return err_set(err, ERR_CONFIG,
+                       "memory: %" PRId64 " bytes are too few for any layer: give a unit, as in "
+                       "%" PRId64 "GiB",
+                       s->memory_bytes, s->memory_bytes);
     if (!s->memory_bytes)
         s->memory_bytes = memory_limits_read("").free / 100 * s->memory_share;
     if (s->numa && s->policy_choice == WORKER_IDLE)

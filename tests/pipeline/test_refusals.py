@@ -317,6 +317,11 @@ def test_machines_that_come_one_by_one(home):
         assert states["w2"] == "serving", states
 
 
+def test_memory_without_its_unit(home):
+    code, _, err = run("paceline-worker", "--config", "/dev/null", "--memory", "2", home=home)
+    assert code == 2 and "2GiB" in the_sentence(err)
+
+
 def test_memory_that_is_not_there(home):
     """A worker offers no more than there is, whatever it is told to."""
     with Cluster(home, MODEL, worker_options=["--memory", "100TiB"]) as c:
