@@ -103,6 +103,8 @@ void http_connection_run_timers(struct http_server *s);
 enum MHD_Result http_exchange_handle(void *cls, struct MHD_Connection *mhd, const char *url,
                                      const char *method, const char *version, const char *upload,
                                      size_t *upload_size, void **context);
+/* Decodes an address, or an argument of it, in place; its length. */
+size_t http_exchange_unescape(void *cls, struct MHD_Connection *mhd, char *text);
 /* It has sent the answer, or given up. */
 void http_exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,
                              enum MHD_RequestTerminationCode code);

@@ -232,6 +232,12 @@ static enum MHD_Result http_exchange_serve(struct http_exchange *x)
     return MHD_YES;
 }
 
+/* With a zero byte in it, it stays as it is: cut short it would be another address. */
+size_t http_exchange_unescape(void *cls, struct MHD_Connection *mhd, char *text)
+{
+    return strstr(text, "%00") ? strlen(text) : MHD_http_unescape(text);
+}
+
 enum MHD_Result http_exchange_handle(void *cls, struct MHD_Connection *mhd, const char *url,
                                      const char *method, const char *version, const char *upload,
                                      size_t *upload_size, void **context)

@@ -46,11 +46,11 @@ static int http_server_start_daemon(struct http_server *s, const struct http_ser
             flags | (has_tls ? MHD_USE_TLS : 0), 0, NULL, NULL, http_exchange_handle, s,
             MHD_OPTION_EXTERNAL_LOGGER, http_server_log, NULL, MHD_OPTION_LISTEN_SOCKET, listen_fd,
             MHD_OPTION_NOTIFY_CONNECTION, http_connection_notify, s, MHD_OPTION_NOTIFY_COMPLETED,
-            http_exchange_completed, s, MHD_OPTION_CONNECTION_LIMIT,
-            (unsigned)(s->max_connections + HTTP_SPARE), MHD_OPTION_CONNECTION_TIMEOUT,
-            (unsigned)HTTP_STALL_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-            (size_t)(HTTP_MEMORY + 2 * s->max_header_bytes), MHD_OPTION_ARRAY, has_tls ? tls : none,
-            MHD_OPTION_END);
+            http_exchange_completed, s, MHD_OPTION_UNESCAPE_CALLBACK, http_exchange_unescape, NULL,
+            MHD_OPTION_CONNECTION_LIMIT, (unsigned)(s->max_connections + HTTP_SPARE),
+            MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_STALL_S,
+            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)(HTTP_MEMORY + 2 * s->max_header_bytes),
+            MHD_OPTION_ARRAY, has_tls ? tls : none, MHD_OPTION_END);
     if (!s->daemon) {
         close(listen_fd);
         return err_set(err, spec->tls ? ERR_CONFIG : ERR_NETWORK,

@@ -115,7 +115,7 @@ def test_wrong_paths_and_methods(pair):
     assert status == 405 and headers["allow"] == "POST"
     status, headers, _ = pair.request("POST", "/health", body=b"{}")
     assert status == 405 and "GET" in headers["allow"]
-    for path in ("/", "/v1", "/v1/nothing", "/../etc/passwd", "/%00", "/" + "x" * 5000):
+    for path in ("/v1", "/v1/nothing", "/../etc/passwd", "/%00", "/" + "x" * 5000):
         assert pair.request("GET", path)[0] == 404, path
 
 
