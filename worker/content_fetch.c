@@ -31,8 +31,9 @@
 
 struct source {
     struct content_fetch_source about;
-    void *socket; /* the thread's */
-    bool is_bad;  /* it gave something false */
+    void *socket;     /* the thread's */
+    bool is_bad;      /* it gave something false */
+    bool has_no_link; /* yet, or any more */
     bool is_stalled;
     bool has_told_absent;
     int owed;   /* requests that were not answered */
@@ -97,7 +98,7 @@ static void fetch_wake(struct content_fetch *f)
 
 static bool source_can_be_asked(const struct source *s, int64_t now)
 {
-    return !s->is_bad && s->owed < s->credit && now >= s->paused_until_ms;
+    return !s->is_bad && !s->has_no_link && s->owed < s->credit && now >= s->paused_until_ms;
 }
 
 static bool fetch_is_asked(const struct content_fetch *f, size_t tensor, size_t chunk, int source)
@@ -143,8 +144,8 @@ static void fetch_ask(struct content_fetch *f, int source, const struct content_
         return;
     zmq_msg_init(&frame);
     if (zmq_msg_send(&envelope, s->socket, ZMQ_DONTWAIT) < 0) {
-        zmq_msg_close(&envelope); /* no link yet: the chunk stays wanted */
-        s->paused_until_ms = now + LATER_MS;
+        zmq_msg_close(&envelope); /* the chunk stays wanted */
+        s->has_no_link = true;
         return;
     }
     content_plan_set(&f->plan, pick->tensor, pick->chunk, CONTENT_ASKED);
@@ -438,15 +439,20 @@ static int fetch_connect(struct content_fetch *f, struct err *err)
     return 0;
 }
 
-static void fetch_turn(struct content_fetch *f, const zmq_pollitem_t *items)
+static void fetch_turn(struct content_fetch *f, zmq_pollitem_t *items)
 {
-    for (int i = 0; i < f->n_sources; i++)
-        if (items[1 + i].revents)
+    for (int i = 0; i < f->n_sources; i++) {
+        if (items[1 + i].revents & ZMQ_POLLIN)
             fetch_receive(f, i);
+        if (items[1 + i].revents & ZMQ_POLLOUT)
+            f->sources[i].has_no_link = false;
+    }
     int64_t now = clock_now_ms();
     fetch_look_for_stalls(f, now);
     fetch_look_for_failure(f, now);
     fetch_ask_all(f);
+    for (int i = 0; i < f->n_sources; i++)
+        items[1 + i].events = f->sources[i].has_no_link ? ZMQ_POLLIN | ZMQ_POLLOUT : ZMQ_POLLIN;
 }
 
 static void *fetch_main(void *argument)
