@@ -213,15 +213,20 @@ static int ebnf_read_escape(struct ebnf *p, uint32_t *ret_character)
 
 static int ebnf_read_text(struct ebnf *p, const struct grammar_expr **ret_expr)
 {
-    char quote = p->text[p->at++];
+    const size_t at = p->at;
+    const char quote = p->text[at];
     size_t n = 0;
-    unsigned char *bytes = arena_alloc(&p->builder->arena, p->end - p->at + 4);
+    int rc = ebnf_skip_quoted(p, quote, "this text has no closing quote");
+    if (rc != 0)
+        return rc;
+    unsigned char *bytes = arena_alloc(&p->builder->arena, p->at - at); /* with quotes */
     if (!bytes)
         return ebnf_no_memory(p);
-    while (!ebnf_skip(p, quote)) { /* it is closed: names were collected */
+    p->at = at + 1;
+    while (!ebnf_skip(p, quote)) {
         uint32_t c = 0;
         if (ebnf_skip(p, '\\')) {
-            int rc = ebnf_read_escape(p, &c);
+            rc = ebnf_read_escape(p, &c);
             if (rc != 0)
                 return rc;
             n += grammar_utf8_encode(c, bytes + n); /* no longer than its escape */

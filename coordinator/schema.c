@@ -9,8 +9,10 @@
 
 /* Rules that one schema may need: of values, objects and arrays, each seen with other parts. */
 #define MOST_RULES 5000
-/* Schemas that are looked at, and pairs of branches that are compared, over the whole of it. */
-#define MOST_WORK 50000
+/* Schemas, and values in them, that are looked at or compared, over the whole of it: a few
+ * nanoseconds each. A schema counts as so many. */
+#define MOST_WORK   800000
+#define SCHEMA_WORK 16
 
 /* ---- words about what is wrong ---- */
 
@@ -88,10 +90,27 @@ int schema_fail(const struct schema *s, const json_t *node, const char *keyword,
     return err_set(s->err, ERR_INPUT, "%s: %s", path.text, what);
 }
 
-int schema_work(struct schema *s, const json_t *part)
+bool schema_has_work(struct schema *s, size_t n)
 {
-    return ++s->work > MOST_WORK ? schema_fail(s, part, NULL, "there are too many alternatives")
-                                 : 0;
+    s->work += n < MOST_WORK ? SCHEMA_WORK + n : MOST_WORK;
+    return s->work <= MOST_WORK;
+}
+
+int schema_work(struct schema *s, const json_t *part, size_t n)
+{
+    return schema_has_work(s, n)
+               ? 0
+               : schema_fail(s, part, NULL, "there are too many alternatives, or values");
+}
+
+size_t schema_weight(const json_t *value)
+{
+    size_t weight = 1, i;
+    const char *key;
+    json_t *item;
+    json_object_foreach((json_t *)value, key, item) weight += schema_weight(item);
+    json_array_foreach(value, i, item) weight += schema_weight(item);
+    return weight;
 }
 
 int schema_count(const struct schema *s, const json_t *part, const char *keyword,

@@ -29,6 +29,10 @@ static int keep_literals(struct schema *s, json_t **literals, const json_t *list
 {
     json_t *kept = json_array(), *value;
     size_t i;
+    if (*literals && schema_work(s, list, json_array_size(list) * schema_weight(*literals)) != 0) {
+        json_decref(kept);
+        return s->err->code;
+    }
     if (!kept || json_array_append_new(s->owned, kept) != 0)
         return schema_no_memory(s);
     json_array_foreach(list, i,
@@ -120,7 +124,9 @@ static int expand_alternatives(struct schema *s, const struct branch *b, const j
     json_array_foreach(list, i, item)
     {
         struct branch branch = {.next = b->next};
-        rc = copy_parts(s, &b->done, &branch.done);
+        rc = schema_work(s, list, b->done.n + b->todo.n);
+        if (rc == 0)
+            rc = copy_parts(s, &b->done, &branch.done);
         if (rc == 0)
             rc = copy_parts(s, &b->todo, &branch.todo);
         if (rc == 0)
@@ -141,20 +147,46 @@ static int expand_ref(struct schema *s, struct branch *b, const json_t *part)
     return rc == 0 && target ? schema_add_part(s, &b->todo, target) : rc;
 }
 
+/* What a schema says itself: its keywords, and the elements and members that they list. */
+static size_t part_size(const json_t *part)
+{
+    size_t size = 0;
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)part, key, value) size +=
+        1 + json_array_size(value) + json_object_size(value);
+    return size;
+}
+
+static int expand_all_of(struct schema *s, struct branch *b, const json_t *part)
+{
+    const json_t *all = json_object_get(part, "allOf"), *item;
+    size_t i;
+    int rc = 0;
+    if (json_array_size(all) > MOST_PARTS)
+        return schema_fail(s, part, "allOf", "more than %d schemas would have to hold together",
+                           MOST_PARTS);
+    json_array_foreach(all, i, item)
+    {
+        if (rc == 0)
+            rc = schema_add_part(s, &b->todo, item);
+    }
+    return rc;
+}
+
 /* Looks at one part. *ret_is_forked: its alternatives have been followed to their ends. */
 static int expand_part(struct schema *s, struct branch *b, const json_t *part,
                        struct schema_forms *forms, int depth, bool *ret_is_forked)
 {
-    const json_t *item, *any = json_object_get(part, "anyOf"), *one;
-    size_t i;
+    const json_t *any = json_object_get(part, "anyOf"), *one;
     *ret_is_forked = false;
-    int rc = schema_work(s, part);
+    int rc = schema_work(s, part, part_size(part));
     if (rc == 0)
         rc = schema_check_part(s, part);
     if (rc == 0)
         rc = expand_ref(s, b, part);
-    json_array_foreach(json_object_get(part, "allOf"), i, item) if (rc == 0) rc =
-        schema_add_part(s, &b->todo, item);
+    if (rc == 0)
+        rc = expand_all_of(s, b, part);
     if (rc == 0)
         rc = schema_add_part(s, &b->done, part);
     if (rc == 0 && b->done.n > MOST_PARTS)

@@ -49,29 +49,40 @@ static struct member *members_get(struct schema *s, struct members *m, const cha
     return &m->items[m->n - 1];
 }
 
+static int members_check(const struct schema *s, const struct members *m, const json_t *part)
+{
+    return m->n <= MOST_MEMBERS
+               ? 0
+               : schema_fail(s, part, NULL, "an object has more than %d properties", MOST_MEMBERS);
+}
+
 static int members_of_part(struct schema *s, struct members *m, const json_t *part)
 {
+    int rc = 0;
     json_t *item;
     void *at;
     size_t i;
     json_t *properties = json_object_get(part, "properties");
-    for (at = json_object_iter(properties); at; at = json_object_iter_next(properties, at)) {
+    for (at = json_object_iter(properties); at && rc == 0;
+         at = json_object_iter_next(properties, at)) {
         const char *name = json_object_iter_key(at);
         if (!members_get(s, m, name, strlen(name)))
             return schema_no_memory(s);
+        rc = members_check(s, m, part);
     }
     json_array_foreach(json_object_get(part, "required"), i, item)
     {
+        if (rc != 0)
+            return rc;
         if (!json_is_string(item))
             return schema_fail(s, part, "required", "must be an array of names");
         struct member *named = members_get(s, m, json_string_value(item), json_string_length(item));
         if (!named)
             return schema_no_memory(s);
         named->is_required = true;
+        rc = members_check(s, m, part);
     }
-    return m->n <= MOST_MEMBERS
-               ? 0
-               : schema_fail(s, part, NULL, "an object has more than %d properties", MOST_MEMBERS);
+    return rc;
 }
 
 /* ---- values of members ---- */

@@ -62,7 +62,7 @@ struct schema {
     uint32_t any_value, any_object, any_array, any_string, space;
     const struct grammar_expr *character; /* of a string */
     struct schema_parts checked;          /* whose oneOf has been judged, or is just now */
-    size_t work;                          /* schemas and pairs of them that were looked at */
+    size_t work;                          /* values and pairs of them that were looked at */
 };
 
 /* ---- schema.c ---- */
@@ -70,8 +70,11 @@ int schema_no_memory(const struct schema *s);
 /* ERR_INPUT: what, at the path of `node`, and below it `keyword` (may be NULL). */
 int schema_fail(const struct schema *s, const json_t *node, const char *keyword, const char *format,
                 ...) __attribute__((format(printf, 4, 5)));
-/* ERR_INPUT when there has been more work than a schema may cost. */
-int schema_work(struct schema *s, const json_t *part);
+/* Counts n values that are to be looked at; ERR_INPUT when that is more than a schema may cost. */
+int schema_work(struct schema *s, const json_t *part, size_t n);
+bool schema_has_work(struct schema *s, size_t n); /* false: the next schema_work() fails */
+/* A value, and all values in it. */
+size_t schema_weight(const json_t *value);
 int schema_add_part(struct schema *s, struct schema_parts *p, const json_t *part);
 /* A value that satisfies all parts: a call of a rule that is made, if need be, later. */
 const struct grammar_expr *schema_value(struct schema *s, const struct schema_parts *parts);

@@ -227,6 +227,26 @@ static void test_ebnf_is_refused(void **state)
                             cases[i].sentence);
 }
 
+/* A text takes no more room than it has. */
+static void test_many_texts(void **state)
+{
+    enum { TEXTS = 12000 };
+    struct buf b;
+    size_t alive;
+    buf_init(&b);
+    buf_puts(&b, "root ::=");
+    for (int i = 0; i < TEXTS; i++)
+        buf_puts(&b, " 'a'");
+    struct grammar *g = grammar_of_text(CONSTRAINT_GRAMMAR, buf_text(&b));
+    buf_reset(&b);
+    for (int i = 0; i < TEXTS; i++)
+        buf_putc(&b, 'a');
+    assert_true(grammar_accepts(g, b.data, b.length, &alive));
+    assert_false(grammar_accepts(g, b.data, b.length - 1, &alive));
+    grammar_free(g);
+    buf_clear(&b);
+}
+
 /* ---- choices, surroundings ---- */
 
 static void test_choices(void **state)
@@ -407,6 +427,7 @@ int main(void)
         cmocka_unit_test(test_regex_is_refused),
         cmocka_unit_test(test_ebnf),
         cmocka_unit_test(test_ebnf_is_refused),
+        cmocka_unit_test(test_many_texts),
         cmocka_unit_test(test_choices),
         cmocka_unit_test(test_surroundings),
         cmocka_unit_test(test_manner),

@@ -381,13 +381,69 @@ static void test_what_costs(void **state)
     check_cases(circles, sizeof circles / sizeof circles[0]);
 }
 
+/* "first …, …, …, last": n times the text, whose %d is the number. */
+static void write_many(struct buf *b, const char *first, const char *text, int n, int from,
+                       const char *last)
+{
+    buf_puts(b, first);
+    for (int i = 0; i < n; i++) {
+        const char *number = strstr(text, "%d");
+        buf_puts(b, i ? "," : "");
+        buf_append(b, text, number ? (size_t)(number - text) : strlen(text));
+        if (number)
+            buf_printf(b, "%d%s", from + i, number + 2);
+    }
+    buf_puts(b, last);
+}
+
+static void expect_refusal(struct buf *b, const char *words)
+{
+    const char *sentence = grammar_refusal(CONSTRAINT_SCHEMA, buf_text(b));
+    if (!strstr(sentence, words))
+        fail_msg("%.60s…: %s", buf_text(b), sentence);
+    buf_reset(b);
+}
+
+/* Each would take minutes, if what is looked at were not counted. */
+static void test_many_values(void **state)
+{
+    enum { MANY = 200000 };
+    static const char too_many[] = "there are too many alternatives, or values";
+    struct buf b;
+    buf_init(&b);
+    write_many(&b, "{\"allOf\":[", "{}", MANY, 0, "]}");
+    expect_refusal(&b, "#/allOf: more than 64 schemas would have to hold together");
+    write_many(&b, "{\"anyOf\":[", "false", MANY, 0, "]}");
+    expect_refusal(&b, too_many);
+    write_many(&b, "{\"type\":\"object\",\"required\":[", "\"%d\"", MANY, 0, "]}");
+    expect_refusal(&b, "an object has more than 2000 properties");
+    write_many(&b, "{\"allOf\":[{\"enum\":[", "%d", MANY, 0, "]},");
+    write_many(&b, "{\"enum\":[", "%d", MANY, MANY, "]}]}");
+    expect_refusal(&b, too_many);
+    write_many(&b, "{\"oneOf\":[{\"enum\":[", "%d", MANY, 0, "]},");
+    write_many(&b, "{\"enum\":[", "%d", MANY, MANY, "]}]}");
+    expect_refusal(&b, too_many);
+    write_many(
+        &b,
+        "{\"oneOf\":[{\"required\":[\"a\"],\"type\":\"object\",\"properties\":{\"a\":{\"enum\":[",
+        "%d", MANY, 0, "]}}},");
+    write_many(&b, "{\"required\":[\"a\"],\"type\":\"object\",\"properties\":{\"a\":{\"enum\":[",
+               "%d", MANY, MANY, "]}}}]}");
+    expect_refusal(&b, too_many);
+    write_many(&b, "{\"anyOf\":[", "{\"$ref\":\"#/a\"}", 20000, 0, "],\"a\":{\"enum\":[],");
+    write_many(&b, "", "\"%d\":0", 20000, 0, "}}");
+    expect_refusal(&b, too_many);
+    buf_clear(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),   cmocka_unit_test(test_strings),
-        cmocka_unit_test(test_numbers),  cmocka_unit_test(test_objects),
-        cmocka_unit_test(test_arrays),   cmocka_unit_test(test_alternatives),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_what_costs),
+        cmocka_unit_test(test_golden),      cmocka_unit_test(test_strings),
+        cmocka_unit_test(test_numbers),     cmocka_unit_test(test_objects),
+        cmocka_unit_test(test_arrays),      cmocka_unit_test(test_alternatives),
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_what_costs),
+        cmocka_unit_test(test_many_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
