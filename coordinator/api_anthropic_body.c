@@ -262,6 +262,7 @@ static int add_tool(json_t *list, const json_t *tool, size_t index, struct err *
     const json_t *type = json_body_field(tool, "type");
     json_t *description = json_body_field(tool, "description");
     json_t *schema = json_body_field(tool, "input_schema");
+    json_t *strict = json_body_field(tool, "strict");
     if (type && !is_of_type(tool, "custom"))
         return err_set_param(err, ERR_INPUT, at.name,
                              "'%s' is of the type '%.40s'; only tools of your own, with an "
@@ -274,6 +275,8 @@ static int add_tool(json_t *list, const json_t *tool, size_t index, struct err *
     int rc = 0;
     if (description)
         rc = json_object_set(function, "description", description);
+    if (strict)
+        rc |= json_object_set(function, "strict", strict);
     rc |= json_object_set(function, "parameters", schema);
     json_t *value = json_pack("{s:s, s:o}", "type", "function", "function", function);
     if (rc == 0)

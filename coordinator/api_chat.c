@@ -164,7 +164,7 @@ static int api_chat_ask(struct api_call *c, struct err *err)
     struct api_prompt prompt = {0};
     int rc = api_prompt_make(&prompt, c, err);
     if (rc == 0)
-        rc = api_prompt_constrain(c, &prompt.rules, prompt.begin.length > 0, err);
+        rc = api_prompt_constrain(&prompt, c, err);
     if (rc == 0)
         rc = api_chat_add_prompt(c, &prompt.text, err);
     if (rc == 0)

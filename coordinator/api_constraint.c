@@ -11,7 +11,7 @@
 /* Who asks, and how the model answers. */
 struct asker {
     const struct api_call *call;
-    const struct constraint_manner *manner; /* or NULL */
+    const struct api_constraint_how *how; /* or NULL */
 };
 
 static int constraint_make(const struct asker *a, const struct constraint_source *source,
@@ -19,8 +19,10 @@ static int constraint_make(const struct asker *a, const struct constraint_source
 {
     struct err why = {0};
     struct constraint_source whole = *source;
-    if (a->manner)
-        whole.manner = *a->manner;
+    if (a->how) {
+        whole.manner = a->how->manner;
+        whole.calls = a->how->calls;
+    }
     int rc = constraint_get(ret_constraint, coordinator_constraints(a->call->api->coordinator),
                             &whole, &why);
     if (rc == ERR_INPUT)
@@ -167,11 +169,21 @@ static int constraint_add(const struct asker *a, const json_t *from, bool is_ins
     return 0;
 }
 
-int api_constraint_read(const struct api_call *c, const struct constraint_manner *manner,
+/* Any words, but calls that are bound. */
+static int constraint_of_talk(const struct asker *a, struct constraint **ret_constraint,
+                              struct err *err)
+{
+    struct api_constraint_how how = *a->how;
+    how.manner.call_begin = how.manner.call_end = NULL; /* they are part of what is described */
+    const struct constraint_source source = {.kind = CONSTRAINT_TALK};
+    return constraint_make(&(struct asker){a->call, &how}, &source, "tools", ret_constraint, err);
+}
+
+int api_constraint_read(const struct api_call *c, const struct api_constraint_how *how,
                         struct constraint **ret_constraint, struct err *err)
 {
     static const char name[] = "response_format";
-    const struct asker a = {c, manner};
+    const struct asker a = {c, how};
     struct constraint *constraint = NULL;
     json_t *format = NULL, *outputs = NULL;
     int rc = json_body_object(c->body, name, &format, err);
@@ -183,6 +195,8 @@ int api_constraint_read(const struct api_call *c, const struct constraint_manner
         rc = json_body_object(c->body, "structured_outputs", &outputs, err);
     if (rc == 0 && outputs)
         rc = constraint_add(&a, outputs, true, &constraint, err);
+    if (rc == 0 && !constraint && how && how->calls)
+        rc = constraint_of_talk(&a, &constraint, err);
     if (rc != 0) {
         constraint_release(constraint);
         return rc;

@@ -6,9 +6,15 @@
 #include "coordinator/api_call.h"
 #include "coordinator/constraint.h"
 
-/* The one that the call's body asks for, held by the caller; NULL: none. manner: whether the model
- * thinks or calls tools; NULL: neither. Failures name the parameter. */
-int api_constraint_read(const struct api_call *c, const struct constraint_manner *manner,
+/* How the model answers. */
+struct api_constraint_how {
+    struct constraint_manner manner;
+    const struct constraint_calls *calls; /* what its calls must be; NULL: anything */
+};
+
+/* The one that the call's body asks for, held by the caller; NULL: none. how: NULL: a model that
+ * neither thinks nor calls tools. Failures name the parameter. */
+int api_constraint_read(const struct api_call *c, const struct api_constraint_how *how,
                         struct constraint **ret_constraint, struct err *err);
 
 #endif

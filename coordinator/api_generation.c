@@ -185,6 +185,7 @@ void api_generation_free(struct api_generation *g)
     free(g->requests);
     api_params_clear(&g->params);
     json_decref(g->response.question);
+    free(g->response.items);
     buf_clear(&g->head);
     free(g);
 }

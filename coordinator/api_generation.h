@@ -51,14 +51,19 @@ enum { API_GENERATION_CHOICES = 64 }; /* most choices of one call, over all prom
 /* The server leaves the model's output where it is while this much waits for a slow reader. */
 enum { API_GENERATION_PENDING = 256 * 1024 };
 
+struct api_responses_item;
+
 /* What /v1/responses has beside the rest. */
 struct api_response {
-    json_t *question;               /* the body as it came, owned */
-    int64_t sequence, had_sequence; /* number of the next event, and of the last that was had */
-    size_t reasoning_told, content_told, records_told;
-    size_t n_records_read, first_record; /* first_record: of the content */
-    bool has_reasoning, has_message;     /* items that were opened; */
-    bool reasoning_is_closed;
+    json_t *question;                 /* the body as it came, owned */
+    struct api_responses_item *items; /* [n_items] of the output, owned; api_responses_object.h */
+    size_t n_items;
+    size_t n_records_read;
+    /* As a stream: number of the next event, and of the last that was had; items that were told
+     * to their end, and whether the next one has been begun. */
+    int64_t sequence, had_sequence;
+    size_t n_closed;
+    bool is_open;
 };
 
 /* A call that wants states of texts: see api_embed.h. */

@@ -1,6 +1,5 @@
 #include "coordinator/api_params.h"
 
-#include "coordinator/api_constraint.h"
 #include "coordinator/json_body.h"
 #include "coordinator/json_text.h"
 
@@ -245,15 +244,26 @@ void api_params_clear(struct api_params *p)
     *p = (struct api_params){0};
 }
 
-int api_params_constrain(struct api_params *p, const struct api_call *c,
-                         const struct constraint_manner *manner, struct err *err)
+static int api_params_check_form(const struct api_params *p, struct err *err)
 {
-    int rc = api_constraint_read(c, manner, &p->constraint, err);
-    if (rc == 0 && p->constraint && p->ignore_eos)
-        rc = err_set_param(err, ERR_INPUT, "ignore_eos",
-                           "'ignore_eos' is not possible for a text that must be of a form: it "
-                           "ends when it is whole.");
-    return rc;
+    return p->constraint && p->ignore_eos
+               ? err_set_param(err, ERR_INPUT, "ignore_eos",
+                               "'ignore_eos' is not possible for a text that must be of a form: it "
+                               "ends when it is whole.")
+               : 0;
+}
+
+int api_params_require(struct api_params *p, struct constraint *form, struct err *err)
+{
+    p->constraint = form;
+    return api_params_check_form(p, err);
+}
+
+int api_params_constrain(struct api_params *p, const struct api_call *c,
+                         const struct api_constraint_how *how, struct err *err)
+{
+    int rc = api_constraint_read(c, how, &p->constraint, err);
+    return rc == 0 ? api_params_check_form(p, err) : rc;
 }
 
 /* A model's name without what a '-' sets apart: "…-instruct-q4_k_m". */

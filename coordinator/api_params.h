@@ -3,6 +3,7 @@
 #define PACELINE_COORDINATOR_API_PARAMS_H
 
 #include "coordinator/api_call.h"
+#include "coordinator/api_constraint.h"
 #include "coordinator/request.h"
 
 enum {
@@ -31,7 +32,9 @@ int api_params_read(struct api_params *p, const struct api_call *c, struct err *
 /* Once it is known whether the model thinks or calls tools (NULL: neither): the form that the body
  * asks for. */
 int api_params_constrain(struct api_params *p, const struct api_call *c,
-                         const struct constraint_manner *manner, struct err *err);
+                         const struct api_constraint_how *how, struct err *err);
+/* That form, which it takes; NULL: any text. */
+int api_params_require(struct api_params *p, struct constraint *form, struct err *err);
 void api_params_clear(struct api_params *p);
 /* priority and cache_prompt alone. */
 int api_params_read_turn(struct api_params *p, const json_t *body, struct err *err);

@@ -1,12 +1,12 @@
 #include "coordinator/api_responses.h"
 
 #include "coordinator/api_generation.h"
-#include "coordinator/api_messages.h"
 #include "coordinator/api_prompt.h"
 #include "coordinator/api_replay.h"
 #include "coordinator/api_responses_input.h"
 #include "coordinator/api_responses_object.h"
 #include "coordinator/api_responses_stream.h"
+#include "coordinator/api_responses_talk.h"
 #include "coordinator/api_store.h"
 #include "coordinator/json_body.h"
 
@@ -37,6 +37,8 @@ static void api_responses_tell(struct api_call *c)
         api_store_await(c);
     if (waits && c->stored->outcome == API_FAILED)
         api_call_fail(c, &c->stored->failure);
+    else if (reply_failed(&c->generation->replies[0]))
+        api_call_answer(c, 500, NULL);
     else
         api_call_answer(c, 200, api_responses_object(c, NULL));
 }
@@ -65,11 +67,9 @@ static int api_responses_question(struct api_call *c, struct api_responses_how *
     return rc;
 }
 
-static int api_responses_encode(struct api_call *c, uint32_t **ret_ids, size_t *ret_n,
-                                struct err *err)
+static int api_responses_encode(struct api_call *c, struct api_prompt *prompt, uint32_t **ret_ids,
+                                size_t *ret_n, struct err *err)
 {
-    const struct api_tools none = {0};
-    struct buf text;
     if (c->stored) { /* its prompt is known */
         const struct api_stored_prompt *p = &c->stored->prompts[0];
         *ret_ids = malloc((size_t)p->n * sizeof **ret_ids);
@@ -77,39 +77,42 @@ static int api_responses_encode(struct api_call *c, uint32_t **ret_ids, size_t *
             return err_set(err, ERR_MEMORY, "There is no memory for the request.");
         memcpy(*ret_ids, p->ids, (size_t)p->n * sizeof **ret_ids);
         *ret_n = (size_t)p->n;
-        return 0;
+        return api_prompt_again(prompt, c->api, c->body, p->ids, (size_t)p->n, err);
     }
-    buf_init(&text);
-    int rc = api_responses_input_messages(c, c->generation->response.question, c->body, err);
+    int rc = api_responses_talk_messages(c, c->generation->response.question, c->body, err);
     if (rc == 0)
-        rc = api_messages_render(c, &none, &text, err);
+        rc = api_prompt_make(prompt, c, err);
     if (rc == 0)
-        rc = api_params_encode(c, buf_text(&text), text.length, ret_ids, ret_n, err);
-    buf_clear(&text);
+        rc =
+            api_params_encode(c, buf_text(&prompt->text), prompt->text.length, ret_ids, ret_n, err);
     return rc;
 }
 
-static int api_responses_add_prompt(struct api_call *c, struct err *err)
+static int api_responses_add_request(struct api_call *c, struct api_prompt *prompt, struct err *err)
 {
     uint32_t *ids = NULL;
     size_t n_ids = 0;
     struct request *r = NULL;
-    struct reply_rules rules = {0};
-    int rc = api_responses_encode(c, &ids, &n_ids, err);
-    if (rc == 0) {
-        api_responses_input_rules(c, ids, n_ids, &rules);
-        rc = api_prompt_constrain(c, &rules, false, err);
-    }
+    int rc = api_responses_encode(c, prompt, &ids, &n_ids, err);
+    if (rc == 0)
+        rc = api_prompt_constrain(prompt, c, err);
     if (rc == 0)
         rc = api_params_request(&c->generation->params, c, ids, n_ids, &r, err);
     if (rc != 0) {
         free(ids);
         return rc;
     }
-    struct buf nothing;
-    buf_init(&nothing);
-    rc = api_generation_add(c, r, err);
-    return rc != 0 ? rc : api_generation_read_replies(c->generation, &rules, &nothing, err);
+    return api_generation_add(c, r, err);
+}
+
+static int api_responses_add_prompt(struct api_call *c, struct err *err)
+{
+    struct api_prompt prompt = {0};
+    int rc = api_responses_add_request(c, &prompt, err);
+    if (rc == 0)
+        rc = api_generation_read_replies(c->generation, &prompt.rules, &prompt.begin, err);
+    api_prompt_clear(&prompt);
+    return rc;
 }
 
 /* A new response, or, where c->stored is one, a call that follows it or runs it on. */

@@ -4,7 +4,6 @@
 #define PACELINE_COORDINATOR_API_RESPONSES_INPUT_H
 
 #include "coordinator/api_call.h"
-#include "coordinator/reply.h"
 
 struct api_responses_how {
     bool is_background, is_kept, wants_logprobs;
@@ -16,12 +15,5 @@ int api_responses_input_how(const json_t *question, struct api_responses_how *re
                             struct err *err);
 /* *ret_body: as POST /v1/chat/completions would have it, without messages; the caller's. */
 int api_responses_input_body(const json_t *question, json_t **ret_body, struct err *err);
-/* How an answer to that prompt is taken apart: reasoning and content. */
-void api_responses_input_rules(const struct api_call *c, const uint32_t *ids, size_t n,
-                               struct reply_rules *ret_rules);
-/* Puts the messages into the body: instructions, those of the responses before, with their answers,
- * and the input. */
-int api_responses_input_messages(struct api_call *c, const json_t *question, json_t *body,
-                                 struct err *err);
 
 #endif

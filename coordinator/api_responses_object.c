@@ -6,6 +6,7 @@
 #include "coordinator/json_text.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct choice *api_responses_choice(const struct api_call *c)
@@ -53,11 +54,11 @@ static json_t *api_responses_token(const struct api_call *c, uint32_t token, flo
     return entry;
 }
 
-json_t *api_responses_logprobs(const struct api_call *c, size_t first, bool with_bytes)
+json_t *api_responses_logprobs(const struct api_call *c, size_t first, size_t end, bool with_bytes)
 {
     const struct choice *choice = api_responses_choice(c);
     json_t *list = json_array();
-    for (size_t i = first; c->generation->wants_logprobs && i < choice->n_records; i++) {
+    for (size_t i = first; c->generation->wants_logprobs && i < end; i++) {
         const struct token_record *r = &choice->records[i];
         json_t *top = json_array(),
                *entry = api_responses_token(c, r->token, r->logprob, with_bytes);
@@ -72,78 +73,151 @@ json_t *api_responses_logprobs(const struct api_call *c, size_t first, bool with
 
 /* ---- the output ---- */
 
+/* The newest item, if it is of that kind; else a new one, behind those before it. NULL: no
+ * memory. */
+static struct api_responses_item *api_responses_newest(struct api_call *c,
+                                                       enum api_responses_kind kind, bool is_new)
+{
+    struct api_response *r = &c->generation->response;
+    struct api_responses_item item = {.kind = kind};
+    if (r->n_items && r->items[r->n_items - 1].kind == kind && !is_new)
+        return &r->items[r->n_items - 1];
+    struct api_responses_item *more = realloc(r->items, (r->n_items + 1) * sizeof *more);
+    if (!more) {
+        c->generation->replies[0].has_failed = true;
+        return NULL;
+    }
+    for (size_t i = 0; i < r->n_items; i++) {
+        item.number += more[i].kind == kind;
+        item.from = more[i].kind == kind ? more[i].to : item.from;
+    }
+    item.to = item.told = item.from;
+    item.first_record = item.end_record = item.records_told = r->n_records_read;
+    r->items = more;
+    more[r->n_items] = item;
+    return &more[r->n_items++];
+}
+
+/* What the reply has of that kind: an item, or more of one. */
+static void api_responses_grow(struct api_call *c, enum api_responses_kind kind, size_t length)
+{
+    const struct api_response *r = &c->generation->response;
+    size_t known = 0;
+    for (size_t i = 0; i < r->n_items; i++)
+        known = r->items[i].kind == kind ? r->items[i].to : known;
+    if (length == known)
+        return;
+    struct api_responses_item *item = api_responses_newest(c, kind, false);
+    if (!item)
+        return;
+    item->to = length;
+    item->end_record = api_responses_choice(c)->n_records;
+}
+
+static void api_responses_add_calls(struct api_call *c)
+{
+    const struct api_response *r = &c->generation->response;
+    size_t known = 0;
+    for (size_t i = 0; i < r->n_items; i++)
+        known += r->items[i].kind == API_RESPONSES_CALL;
+    for (; known < c->generation->replies[0].n_calls; known++)
+        api_responses_newest(c, API_RESPONSES_CALL, true);
+}
+
 void api_responses_read(struct api_call *c)
 {
     struct api_generation *g = c->generation;
     struct choice *choice = &g->requests[0]->choices[0];
     struct reply *reply = &g->replies[0];
-    bool had_content = reply->content.length > 0;
     reply_push(reply, buf_text(&choice->text), choice->text.length);
     buf_reset(&choice->text);
     if (choice->finish != FINISH_NONE)
         reply_finish(reply);
-    if (!had_content)
-        g->response.first_record = g->response.n_records_read;
+    api_responses_grow(c, API_RESPONSES_REASONING, reply->reasoning.length);
+    api_responses_grow(c, API_RESPONSES_MESSAGE, reply->content.length);
+    api_responses_add_calls(c);
+    /* Who has said nothing has said it in a message. */
+    if (choice->finish != FINISH_NONE && !g->response.n_items)
+        api_responses_newest(c, API_RESPONSES_MESSAGE, true);
     g->response.n_records_read = choice->n_records;
 }
 
-const struct buf *api_responses_text(const struct api_call *c, enum api_responses_kind kind)
+const char *api_responses_text(const struct api_call *c, const struct api_responses_item *item,
+                               size_t *ret_length)
 {
     const struct reply *reply = &c->generation->replies[0];
-    return kind == API_RESPONSES_MESSAGE ? &reply->content : &reply->reasoning;
+    const struct buf *text =
+        item->kind == API_RESPONSES_REASONING ? &reply->reasoning : &reply->content;
+    if (item->kind == API_RESPONSES_CALL) {
+        const struct buf *arguments = &reply->calls[item->number].arguments;
+        *ret_length = arguments->length;
+        return buf_text(arguments);
+    }
+    *ret_length = item->to - item->from;
+    return buf_text(text) + item->from;
 }
 
-int api_responses_index(const struct api_call *c, enum api_responses_kind kind)
+void api_responses_item_id(const struct api_call *c, const struct api_responses_item *item,
+                           char to[48])
 {
-    return kind == API_RESPONSES_MESSAGE &&
-           api_responses_text(c, API_RESPONSES_REASONING)->length > 0;
-}
-
-/* A response that is done has a message, though it may be empty, unless it went no further than
- * reasoning. */
-static bool api_responses_has(const struct api_call *c, enum api_responses_kind kind)
-{
-    bool is_empty = !api_responses_text(c, kind)->length;
-    return !is_empty || (kind == API_RESPONSES_MESSAGE && c->stored->outcome == API_DONE &&
-                         !api_responses_text(c, API_RESPONSES_REASONING)->length);
-}
-
-void api_responses_item_id(const struct api_call *c, enum api_responses_kind kind, char to[48])
-{
+    static const char *const prefixes[] = {"rs", "msg", "fc"};
     const char *name = strchr(c->generation->id, '_');
-    snprintf(to, 48, "%s%s", kind == API_RESPONSES_MESSAGE ? "msg" : "rs", name ? name : "");
+    bool is_only = item->kind != API_RESPONSES_CALL && item->number == 0;
+    int length = snprintf(to, 48, "%s%.36s", prefixes[item->kind], name ? name : "");
+    if (!is_only)
+        snprintf(to + length, 48 - (size_t)length, "_%zu", item->number % 100000);
 }
 
-json_t *api_responses_part(const struct api_call *c, enum api_responses_kind kind, bool is_begin)
+json_t *api_responses_part(const struct api_call *c, const struct api_responses_item *item,
+                           bool is_begin)
 {
-    const struct buf *text = api_responses_text(c, kind);
-    json_t *value = is_begin ? json_string("") : json_text_string(buf_text(text), text->length);
-    if (kind == API_RESPONSES_REASONING)
+    size_t length;
+    const char *text = api_responses_text(c, item, &length);
+    json_t *value = is_begin ? json_string("") : json_text_string(text, length);
+    if (item->kind == API_RESPONSES_REASONING)
         return json_pack("{s:s, s:o}", "type", "reasoning_text", "text", value);
-    size_t first = c->generation->response.first_record;
-    return json_pack("{s:s, s:o, s:[], s:o}", "type", "output_text", "text", value, "annotations",
-                     "logprobs", is_begin ? json_array() : api_responses_logprobs(c, first, true));
+    return json_pack(
+        "{s:s, s:o, s:[], s:o}", "type", "output_text", "text", value, "annotations", "logprobs",
+        api_responses_logprobs(c, item->first_record,
+                               is_begin ? item->first_record : item->end_record, true));
 }
 
-/* Reasoning is complete when it has led to a message. */
-static const char *api_responses_item_status(const struct api_call *c, enum api_responses_kind kind)
+/* An item is complete when another has followed. */
+static const char *api_responses_item_status(const struct api_call *c,
+                                             const struct api_responses_item *item)
 {
-    const char *status = api_responses_status(c);
-    if (kind == API_RESPONSES_REASONING && api_responses_has(c, API_RESPONSES_MESSAGE))
+    const struct api_response *r = &c->generation->response;
+    if (item->kind == API_RESPONSES_CALL || item < &r->items[r->n_items - 1])
         return "completed";
     if (c->stored->outcome == API_RUNS)
         return "in_progress";
-    return strcmp(status, "completed") == 0 ? "completed" : "incomplete";
+    return strcmp(api_responses_status(c), "completed") == 0 ? "completed" : "incomplete";
 }
 
-json_t *api_responses_item(const struct api_call *c, enum api_responses_kind kind, bool is_begin)
+static json_t *api_responses_call(const struct api_call *c, const struct api_responses_item *item,
+                                  const char *id, const char *status, bool is_begin)
+{
+    const struct tool_call *call = &c->generation->replies[0].calls[item->number];
+    const char *name = strchr(c->generation->id, '_');
+    size_t length;
+    const char *arguments = api_responses_text(c, item, &length);
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "id", id, "type", "function_call", "status",
+                     status, "call_id", json_sprintf("call%s_%zu", name ? name : "", item->number),
+                     "name", json_text_string(call->name, strlen(call->name)), "arguments",
+                     json_text_string(arguments, is_begin ? 0 : length));
+}
+
+json_t *api_responses_item(const struct api_call *c, const struct api_responses_item *item,
+                           bool is_begin)
 {
     char id[48];
-    const char *status = is_begin ? "in_progress" : api_responses_item_status(c, kind);
+    const char *status = is_begin ? "in_progress" : api_responses_item_status(c, item);
+    api_responses_item_id(c, item, id);
+    if (item->kind == API_RESPONSES_CALL)
+        return api_responses_call(c, item, id, status, is_begin);
     json_t *content =
-        is_begin ? json_array() : json_pack("[o]", api_responses_part(c, kind, false));
-    api_responses_item_id(c, kind, id);
-    if (kind == API_RESPONSES_MESSAGE)
+        is_begin ? json_array() : json_pack("[o]", api_responses_part(c, item, false));
+    if (item->kind == API_RESPONSES_MESSAGE)
         return json_pack("{s:s, s:s, s:s, s:s, s:o}", "id", id, "type", "message", "status", status,
                          "role", "assistant", "content", content);
     return json_pack("{s:s, s:s, s:s, s:[], s:o}", "id", id, "type", "reasoning", "status", status,
@@ -152,12 +226,11 @@ json_t *api_responses_item(const struct api_call *c, enum api_responses_kind kin
 
 static json_t *api_responses_output(const struct api_call *c)
 {
+    const struct api_response *r = &c->generation->response;
     json_t *list = json_array();
     int rc = 0;
-    for (int kind = API_RESPONSES_REASONING; kind <= API_RESPONSES_MESSAGE; kind++)
-        if (api_responses_has(c, (enum api_responses_kind)kind))
-            rc |= json_array_append_new(
-                list, api_responses_item(c, (enum api_responses_kind)kind, false));
+    for (size_t i = 0; i < r->n_items; i++)
+        rc |= json_array_append_new(list, api_responses_item(c, &r->items[i], false));
     if (rc == 0)
         return list;
     json_decref(list);

@@ -38,13 +38,16 @@ static void api_responses_member(struct api_call *c, const char *name, json_t *v
     json_decref(value);
 }
 
-static void api_responses_place(struct api_call *c, enum api_responses_kind kind, bool with_part)
+static void api_responses_place(struct api_call *c, const struct api_responses_item *item,
+                                bool with_id)
 {
     char id[48];
-    api_responses_item_id(c, kind, id);
-    buf_printf(&c->out, ",\"output_index\":%d", api_responses_index(c, kind));
-    if (with_part)
-        buf_printf(&c->out, ",\"item_id\":\"%s\",\"content_index\":0", id);
+    api_responses_item_id(c, item, id);
+    buf_printf(&c->out, ",\"output_index\":%zu", (size_t)(item - c->generation->response.items));
+    if (with_id)
+        buf_printf(&c->out, ",\"item_id\":\"%s\"", id);
+    if (with_id && item->kind != API_RESPONSES_CALL)
+        buf_puts(&c->out, ",\"content_index\":0");
 }
 
 /* status NULL: as it is. */
@@ -56,114 +59,104 @@ static void api_responses_tell_whole(struct api_call *c, const char *type, const
     api_responses_close_event(c);
 }
 
-static void api_responses_tell_item(struct api_call *c, enum api_responses_kind kind, bool is_begin)
+static void api_responses_tell_item(struct api_call *c, const struct api_responses_item *item,
+                                    bool is_begin)
 {
     if (!api_responses_open_event(c, is_begin ? "response.output_item.added"
                                               : "response.output_item.done"))
         return;
-    api_responses_place(c, kind, false);
-    api_responses_member(c, "item", api_responses_item(c, kind, is_begin));
+    api_responses_place(c, item, false);
+    api_responses_member(c, "item", api_responses_item(c, item, is_begin));
     api_responses_close_event(c);
 }
 
-static void api_responses_tell_part(struct api_call *c, enum api_responses_kind kind, bool is_begin)
+static void api_responses_tell_part(struct api_call *c, const struct api_responses_item *item,
+                                    bool is_begin)
 {
-    if (!api_responses_open_event(c, is_begin ? "response.content_part.added"
+    if (item->kind == API_RESPONSES_CALL ||
+        !api_responses_open_event(c, is_begin ? "response.content_part.added"
                                               : "response.content_part.done"))
         return;
-    api_responses_place(c, kind, true);
-    api_responses_member(c, "part", api_responses_part(c, kind, is_begin));
+    api_responses_place(c, item, true);
+    api_responses_member(c, "part", api_responses_part(c, item, is_begin));
     api_responses_close_event(c);
 }
 
-static void api_responses_tell_text(struct api_call *c, enum api_responses_kind kind)
+/* What a kind's text is called, and its events. */
+static const struct {
+    const char *done, *delta, *name;
+} api_responses_words[] = {
+    [API_RESPONSES_REASONING] = {"response.reasoning_text.done", "response.reasoning_text.delta",
+                                 "text"},
+    [API_RESPONSES_MESSAGE] = {"response.output_text.done", "response.output_text.delta", "text"},
+    [API_RESPONSES_CALL] = {"response.function_call_arguments.done",
+                            "response.function_call_arguments.delta", "arguments"},
+};
+
+static void api_responses_tell_text(struct api_call *c, const struct api_responses_item *item)
 {
-    const struct buf *text = api_responses_text(c, kind);
-    bool is_message = kind == API_RESPONSES_MESSAGE;
-    if (!api_responses_open_event(c, is_message ? "response.output_text.done"
-                                                : "response.reasoning_text.done"))
+    size_t length;
+    const char *text = api_responses_text(c, item, &length);
+    if (!api_responses_open_event(c, api_responses_words[item->kind].done))
         return;
-    api_responses_place(c, kind, true);
-    buf_puts(&c->out, ",\"text\":");
-    json_text_quote(&c->out, buf_text(text), text->length);
-    if (is_message)
+    api_responses_place(c, item, true);
+    buf_printf(&c->out, ",\"%s\":", api_responses_words[item->kind].name);
+    json_text_quote(&c->out, text, length);
+    if (item->kind == API_RESPONSES_MESSAGE)
         api_responses_member(
-            c, "logprobs", api_responses_logprobs(c, c->generation->response.first_record, false));
+            c, "logprobs", api_responses_logprobs(c, item->first_record, item->end_record, false));
     api_responses_close_event(c);
 }
 
-static void api_responses_tell_delta(struct api_call *c, enum api_responses_kind kind, size_t from)
+static void api_responses_tell_delta(struct api_call *c, struct api_responses_item *item)
 {
-    const struct api_generation *g = c->generation;
-    const struct buf *text = api_responses_text(c, kind);
-    bool is_message = kind == API_RESPONSES_MESSAGE;
-    if (!api_responses_open_event(c, is_message ? "response.output_text.delta"
-                                                : "response.reasoning_text.delta"))
+    size_t length, had = item->told - item->from, first = item->records_told;
+    const char *text = api_responses_text(c, item, &length);
+    if (length == had)
         return;
-    api_responses_place(c, kind, true);
+    item->told = item->from + length;
+    item->records_told = item->end_record;
+    if (!api_responses_open_event(c, api_responses_words[item->kind].delta))
+        return;
+    api_responses_place(c, item, true);
     buf_puts(&c->out, ",\"delta\":");
-    json_text_quote(&c->out, text->data + from, text->length - from);
-    if (is_message && g->wants_logprobs)
+    json_text_quote(&c->out, text + had, length - had);
+    if (item->kind == API_RESPONSES_MESSAGE)
         api_responses_member(c, "logprobs",
-                             api_responses_logprobs(c, g->response.records_told, false));
-    else if (is_message)
-        buf_puts(&c->out, ",\"logprobs\":[]");
+                             api_responses_logprobs(c, first, item->end_record, false));
     api_responses_close_event(c);
 }
 
 /* ---- items ---- */
 
-static void api_responses_open_item(struct api_call *c, enum api_responses_kind kind)
+static void api_responses_open_item(struct api_call *c, const struct api_responses_item *item)
 {
-    api_responses_tell_item(c, kind, true);
-    api_responses_tell_part(c, kind, true);
+    api_responses_tell_item(c, item, true);
+    api_responses_tell_part(c, item, true);
 }
 
-static void api_responses_close_item(struct api_call *c, enum api_responses_kind kind)
+static void api_responses_close_item(struct api_call *c, const struct api_responses_item *item)
 {
-    api_responses_tell_text(c, kind);
-    api_responses_tell_part(c, kind, false);
-    api_responses_tell_item(c, kind, false);
+    api_responses_tell_text(c, item);
+    api_responses_tell_part(c, item, false);
+    api_responses_tell_item(c, item, false);
 }
 
-static void api_responses_close_reasoning(struct api_call *c)
+/* What is new of the items; is_over: nothing follows the last one. */
+static void api_responses_tell_items(struct api_call *c, bool is_over)
 {
     struct api_response *r = &c->generation->response;
-    if (!r->has_reasoning || r->reasoning_is_closed)
-        return;
-    r->reasoning_is_closed = true;
-    api_responses_close_item(c, API_RESPONSES_REASONING);
-}
-
-static void api_responses_open_message(struct api_call *c)
-{
-    struct api_response *r = &c->generation->response;
-    if (r->has_message)
-        return;
-    r->has_message = true;
-    r->records_told = r->first_record;
-    api_responses_close_reasoning(c);
-    api_responses_open_item(c, API_RESPONSES_MESSAGE);
-}
-
-/* What the newest token has shown, if it has shown anything. */
-static void api_responses_tell_token(struct api_call *c)
-{
-    struct api_response *r = &c->generation->response;
-    size_t reasoning = api_responses_text(c, API_RESPONSES_REASONING)->length;
-    size_t content = api_responses_text(c, API_RESPONSES_MESSAGE)->length;
-    if (reasoning > r->reasoning_told) {
-        if (!r->has_reasoning)
-            api_responses_open_item(c, API_RESPONSES_REASONING);
-        r->has_reasoning = true;
-        api_responses_tell_delta(c, API_RESPONSES_REASONING, r->reasoning_told);
-        r->reasoning_told = reasoning;
-    }
-    if (content > r->content_told) {
-        api_responses_open_message(c);
-        api_responses_tell_delta(c, API_RESPONSES_MESSAGE, r->content_told);
-        r->content_told = content;
-        r->records_told = r->n_records_read;
+    while (r->n_closed < r->n_items) {
+        struct api_responses_item *item = &r->items[r->n_closed];
+        if (!r->is_open)
+            api_responses_open_item(c, item);
+        r->is_open = true;
+        api_responses_tell_delta(c, item);
+        if (r->n_closed + 1 == r->n_items && !is_over)
+            return;
+        api_responses_close_item(c, item);
+        r->n_closed++;
+        r->is_open = false;
     }
 }
 
@@ -183,14 +176,8 @@ static void api_responses_begin_stream(struct api_call *c)
 static void api_responses_end_stream(struct api_call *c)
 {
     const char *status = api_responses_status(c);
-    const struct api_response *r = &c->generation->response;
-    if (c->stored->outcome == API_DONE) {
-        api_responses_close_reasoning(c);
-        if (!r->has_reasoning)
-            api_responses_open_message(c);
-        if (r->has_message)
-            api_responses_close_item(c, API_RESPONSES_MESSAGE);
-    }
+    if (c->stored->outcome == API_DONE)
+        api_responses_tell_items(c, true);
     api_responses_tell_whole(c,
                              strcmp(status, "completed") == 0 ? "response.completed"
                              : strcmp(status, "failed") == 0  ? "response.failed"
@@ -210,7 +197,7 @@ void api_responses_stream(struct api_call *c)
         if (has_all)
             break;
         api_responses_read(c);
-        api_responses_tell_token(c);
+        api_responses_tell_items(c, false);
     }
     if (has_all && c->stored->outcome != API_RUNS) {
         api_replay_end(c);

@@ -119,7 +119,7 @@ void api_tokens_apply_template(struct api_call *c)
     buf_init(&text);
     int rc = api_params_check_model(c, &err);
     if (rc == 0)
-        rc = api_tools_read(&tools, c, &err);
+        rc = api_tools_read(&tools, c->api, c->body, &err);
     if (rc == 0)
         rc = api_messages_render(c, &tools, &text, &err);
     if (rc == 0)

@@ -2,6 +2,7 @@
 
 #include "coordinator/json_body.h"
 #include "coordinator/json_text.h"
+#include "coordinator/schema.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -20,13 +21,26 @@ static bool api_tools_is_name(const json_t *name)
            !strpbrk(json_string_value(name), "\n<>");
 }
 
+/* "tools[index]", as the parameter's name */
+struct api_tools_place {
+    char name[48];
+};
+
+static struct api_tools_place api_tools_place(size_t index)
+{
+    struct api_tools_place place;
+    snprintf(place.name, sizeof place.name, "tools[%zu]", index % 100000);
+    return place;
+}
+
 static int api_tools_check(const json_t *tool, size_t index, struct err *err)
 {
-    char place[48];
-    snprintf(place, sizeof place, "tools[%zu]", index % 100000);
+    const struct api_tools_place at = api_tools_place(index);
+    const char *place = at.name;
     const json_t *type = json_body_field(tool, "type");
     const json_t *function = json_object_get(tool, "function");
     const json_t *parameters = json_body_field(function, "parameters");
+    const json_t *strict = json_body_field(function, "strict");
     if (!json_is_object(tool))
         return err_set_param(err, ERR_INPUT, place, "'%s' must be an object, not %s.", place,
                              json_text_type(tool));
@@ -44,6 +58,10 @@ static int api_tools_check(const json_t *tool, size_t index, struct err *err)
                              "'%s' has function.parameters that are %s; a JSON schema is an "
                              "object.",
                              place, json_text_type(parameters));
+    if (strict && !json_is_boolean(strict))
+        return err_set_param(err, ERR_INPUT, place,
+                             "'%s' has a function.strict that is %s; it must be true or false.",
+                             place, json_text_type(strict));
     return 0;
 }
 
@@ -70,7 +88,7 @@ static int api_tools_read_named(struct api_tools *t, const json_t *choice, struc
     if (!api_tools_have(t->offered, name))
         return err_set_param(err, ERR_INPUT, "tool_choice",
                              "'tool_choice' names '%.100s', which is none of the 'tools'.", name);
-    t->is_required = true;
+    t->is_required = t->is_single = true;
     t->forced = name;
     return 0;
 }
@@ -96,27 +114,166 @@ static int api_tools_read_choice(struct api_tools *t, const json_t *body, struct
     return 0;
 }
 
-int api_tools_read(struct api_tools *t, const struct api_call *c, struct err *err)
+int api_tools_read(struct api_tools *t, const struct api *api, const json_t *body, struct err *err)
 {
     json_t *tools = NULL, *tool;
     size_t i;
     bool is_parallel = true;
     *t = (struct api_tools){0};
-    int rc = json_body_array(c->body, "tools", &tools, err);
+    int rc = json_body_array(body, "tools", &tools, err);
     json_array_foreach(tools, i, tool)
     {
         if (rc == 0)
             rc = api_tools_check(tool, i, err);
     }
     if (rc == 0)
-        rc = json_body_flag(c->body, "parallel_tool_calls", &is_parallel, err);
+        rc = json_body_flag(body, "parallel_tool_calls", &is_parallel, err);
     t->is_single = !is_parallel;
     t->offered = rc == 0 && json_array_size(tools) ? tools : NULL;
     if (rc == 0)
-        rc = api_tools_read_choice(t, c->body, err);
-    if (rc == 0 && t->offered && c->api->template && c->api->tool_format == TOOL_FORMAT_NONE)
+        rc = api_tools_read_choice(t, body, err);
+    if (rc == 0 && t->offered && api->template && api->tool_format == TOOL_FORMAT_NONE)
         rc = err_set_param(err, ERR_INPUT, "tools",
                            "'tools' cannot be used: the chat template of this model has no place "
                            "for them.");
+    return rc;
+}
+
+/* ---- what calls must be ---- */
+
+static bool api_tools_is_strict(const json_t *tool)
+{
+    return json_is_true(json_object_get(json_object_get(tool, "function"), "strict"));
+}
+
+static bool api_tools_have_strict(const struct api_tools *t)
+{
+    size_t i;
+    const json_t *tool;
+    json_array_foreach(t->offered, i, tool)
+    {
+        if (api_tools_is_strict(tool))
+            return true;
+    }
+    return false;
+}
+
+bool api_tools_are_bound(const struct api_tools *t, const struct api *api)
+{
+    return t->offered && api->tool_format == TOOL_FORMAT_HERMES &&
+           (t->is_required || api_tools_have_strict(t));
+}
+
+/* The schema of the tool's arguments, which are an object; NULL: it is of another type, or there is
+ * no memory. */
+static json_t *api_tools_parameters(const json_t *tool)
+{
+    json_t *schema = json_body_field(json_object_get(tool, "function"), "parameters");
+    const json_t *type = json_object_get(schema, "type");
+    if (type)
+        return json_is_string(type) && strcmp(json_string_value(type), "object") == 0
+                   ? json_incref(schema)
+                   : NULL;
+    json_t *copy = schema ? json_copy(schema) : json_object();
+    if (json_object_set_new(copy, "type", json_string("object")) == 0)
+        return copy;
+    json_decref(copy);
+    return NULL;
+}
+
+/* What the arguments of a tool are held to. keeps_all: its schema, even if it is not strict, as
+ * long as that can be kept. */
+static int api_tools_schema(const struct api_tools *t, size_t index, bool keeps_all,
+                            json_t **ret_schema, struct err *err)
+{
+    const json_t *tool = json_array_get(t->offered, index);
+    const struct api_tools_place at = api_tools_place(index);
+    struct err why = {.text = "they are not of the type \"object\""};
+    json_t *schema = keeps_all || api_tools_is_strict(tool) ? api_tools_parameters(tool) : NULL;
+    if (schema && schema_check(schema, &why) == 0) {
+        *ret_schema = schema;
+        return 0;
+    }
+    json_decref(schema);
+    if (api_tools_is_strict(tool))
+        return err_set_param(err, ERR_INPUT, at.name,
+                             "'%s' is strict, but its function.parameters cannot be kept: %s.",
+                             at.name, why.text);
+    *ret_schema = json_pack("{s:s}", "type", "object");
+    return 0;
+}
+
+/* A call up to its arguments. NULL: no memory. */
+static json_t *api_tools_begin(const struct api *api, const json_t *tool)
+{
+    struct buf text;
+    buf_init(&text);
+    tool_calls_begin(api->tool_format, api_tools_name(tool), &text);
+    buf_putc(&text, ' ');
+    json_t *begin = buf_failed(&text) ? NULL : json_stringn(buf_text(&text), text.length);
+    buf_clear(&text);
+    return begin;
+}
+
+static int api_tools_form_so(const struct api_tools *t, const struct api *api, bool keeps_all,
+                             struct constraint_calls *ret_calls, struct err *err)
+{
+    json_t *list = json_array(), *schema = NULL;
+    int rc = list ? 0 : err_set(err, ERR_MEMORY, "There is no memory for the tools.");
+    for (size_t i = 0; rc == 0 && i < json_array_size(t->offered); i++) {
+        const json_t *tool = json_array_get(t->offered, i);
+        if (t->forced && strcmp(api_tools_name(tool), t->forced) != 0)
+            continue;
+        json_t *begin = api_tools_begin(api, tool);
+        rc = api_tools_schema(t, i, keeps_all, &schema, err);
+        json_t *form = rc == 0 ? json_pack("{s:o, s:o}", "begin", begin, "schema", schema) : NULL;
+        if (rc != 0)
+            json_decref(begin);
+        else if (json_array_append_new(list, form) != 0)
+            rc = err_set(err, ERR_MEMORY, "There is no memory for the tools.");
+    }
+    struct buf begun;
+    buf_init(&begun);
+    tool_calls_begin(api->tool_format, t->forced, &begun);
+    if (rc == 0)
+        *ret_calls = (struct constraint_calls){.tools = list,
+                                               .mark = TOOL_CALLS_BEGIN,
+                                               .end = "}\n" TOOL_CALLS_END,
+                                               .n_begun = begun.length,
+                                               .is_single = t->is_single};
+    else
+        json_decref(list);
+    buf_clear(&begun);
+    return rc;
+}
+
+int api_tools_form(const struct api_tools *t, const struct api *api,
+                   struct constraint_calls *ret_calls, struct err *err)
+{
+    return api_tools_form_so(t, api, t->is_required, ret_calls, err);
+}
+
+static int api_tools_require_so(const struct api_tools *t, const struct api *api, bool keeps_all,
+                                struct constraint **ret_constraint, struct err *err)
+{
+    struct constraint_calls calls = {0};
+    struct err why = {0};
+    const struct constraint_source source = {.kind = CONSTRAINT_CALLS, .calls = &calls};
+    int rc = api_tools_form_so(t, api, keeps_all, &calls, err);
+    if (rc != 0)
+        return rc;
+    rc = constraint_get(ret_constraint, coordinator_constraints(api->coordinator), &source, &why);
+    json_decref(calls.tools);
+    if (rc == ERR_INPUT)
+        return err_set_param(err, rc, "tools", "'tools' cannot be kept: %s.", why.text);
+    return rc == 0 ? 0 : err_set(err, rc, "%s", why.text);
+}
+
+int api_tools_require(const struct api_tools *t, const struct api *api,
+                      struct constraint **ret_constraint, struct err *err)
+{
+    int rc = api_tools_require_so(t, api, true, ret_constraint, err);
+    if (rc == ERR_INPUT && !api_tools_have_strict(t)) /* all together are too large */
+        rc = api_tools_require_so(t, api, false, ret_constraint, err);
     return rc;
 }

@@ -45,9 +45,8 @@ static int read_regex(struct grammar_builder *b, const struct constraint_source 
     return rc;
 }
 
-/* Any text in which the mark does not stand, and then the mark. */
-static int read_up_to(struct grammar_builder *b, const char *mark,
-                      const struct grammar_expr **ret_expr, struct err *err)
+int constraint_text_without(struct grammar_builder *b, const char *mark,
+                            const struct grammar_expr **ret_expr, struct err *err)
 {
     const struct grammar_expr *any = grammar_repeat(
         b, grammar_range(b, 0, GRAMMAR_LAST_CHARACTER, GRAMMAR_PLAIN), 0, GRAMMAR_UNBOUNDED);
@@ -57,13 +56,23 @@ static int read_up_to(struct grammar_builder *b, const char *mark,
     if (rc == 0)
         rc = grammar_automaton_other(&without, b, with, err);
     if (rc == 0)
-        *ret_expr = GRAMMAR_SEQUENCE_OF(b, grammar_from_automaton(b, without, GRAMMAR_PLAIN), text);
+        *ret_expr = grammar_from_automaton(b, without, GRAMMAR_PLAIN);
+    return rc;
+}
+
+static int read_up_to(struct grammar_builder *b, const char *mark,
+                      const struct grammar_expr **ret_expr, struct err *err)
+{
+    const struct grammar_expr *without = NULL;
+    int rc = constraint_text_without(b, mark, &without, err);
+    if (rc == 0)
+        *ret_expr = GRAMMAR_SEQUENCE_OF(b, without, grammar_text(b, mark, strlen(mark)));
     return rc;
 }
 
 static const struct grammar_expr *mark(struct grammar_builder *b, const char *text)
 {
-    return grammar_text(b, text ? text : "", text ? strlen(text) : 0);
+    return grammar_text(b, text, strlen(text));
 }
 
 /* What comes before the text that the source describes. */
@@ -87,18 +96,25 @@ static int read_thinking(struct grammar_builder *b, const struct constraint_mann
 }
 
 /* What may come instead of it. */
-static int read_calls(struct grammar_builder *b, const struct constraint_manner *how,
+static int read_calls(struct grammar_builder *b, const struct constraint_source *source,
                       const struct grammar_expr *lines, const struct grammar_expr **ret_expr,
                       struct err *err)
 {
-    const struct grammar_expr *call = NULL;
+    const struct constraint_manner *how = &source->manner;
+    const struct grammar_expr *call = NULL, *first;
+    uint32_t most = source->calls && source->calls->is_single ? 1 : GRAMMAR_UNBOUNDED;
+    int rc = 0;
     *ret_expr = grammar_never();
     if (!how->call_end)
         return 0;
-    int rc = read_up_to(b, how->call_end, &call, err);
+    if (source->calls)
+        rc = constraint_calls_read(b, source->calls, &first, &call, err);
+    else
+        rc = read_up_to(b, how->call_end, &call, err);
+    if (rc == 0 && !source->calls)
+        call = GRAMMAR_SEQUENCE_OF(b, mark(b, how->call_begin), call);
     if (rc == 0)
-        *ret_expr = grammar_repeat(b, GRAMMAR_SEQUENCE_OF(b, mark(b, how->call_begin), call, lines),
-                                   1, GRAMMAR_UNBOUNDED);
+        *ret_expr = grammar_repeat(b, GRAMMAR_SEQUENCE_OF(b, call, lines), 1, most);
     return rc;
 }
 
@@ -111,12 +127,11 @@ static int add_surroundings(struct grammar_builder *b, const struct constraint_s
         grammar_repeat(b, grammar_range(b, '\n', '\n', GRAMMAR_PLAIN), 0, MOST_LINES);
     int rc = read_thinking(b, &source->manner, lines, &thinking, err);
     if (rc == 0)
-        rc = read_calls(b, &source->manner, lines, &calls, err);
+        rc = read_calls(b, source, lines, &calls, err);
     uint32_t whole = grammar_builder_rule(b);
     if (rc != 0 || b->failed)
         return rc;
-    const struct grammar_expr *answer = GRAMMAR_SEQUENCE_OF(
-        b, mark(b, source->before), grammar_call(b, b->start), mark(b, source->after));
+    const struct grammar_expr *answer = grammar_call(b, b->start);
     b->rules[whole].expr = GRAMMAR_SEQUENCE_OF(b, thinking, GRAMMAR_CHOICE_OF(b, answer, calls));
     b->start = whole;
     return 0;
@@ -130,7 +145,13 @@ int constraint_compile(struct grammar **ret_grammar, const struct constraint_sou
     grammar_builder_init(&b);
     switch (source->kind) {
     case CONSTRAINT_SCHEMA:
-        rc = schema_read(&b, source->json, err);
+        rc = schema_read(&b, source->json, &b.start, err);
+        break;
+    case CONSTRAINT_CALLS:
+        rc = constraint_calls_alone(&b, source->calls, err);
+        break;
+    case CONSTRAINT_TALK:
+        rc = constraint_calls_in_talk(&b, source->calls, err);
         break;
     case CONSTRAINT_CHOICES:
         rc = read_choices(&b, source->json, err);

@@ -20,17 +20,26 @@ enum constraint_kind {
     CONSTRAINT_SCHEMA,  /* json: a JSON schema */
     CONSTRAINT_CHOICES, /* json: an array of texts */
     CONSTRAINT_REGEX,   /* text: an expression that matches all of it */
-    CONSTRAINT_GRAMMAR  /* text: rules in EBNF */
+    CONSTRAINT_GRAMMAR, /* text: rules in EBNF */
+    CONSTRAINT_CALLS,   /* calls, and nothing else */
+    CONSTRAINT_TALK     /* any words, and calls among them */
+};
+
+/* Calls of tools: each a beginning, JSON that a schema accepts, and the end. */
+struct constraint_calls {
+    json_t *tools;    /* array of {"begin": …, "schema": …} */
+    const char *mark; /* with which every beginning begins */
+    const char *end;
+    size_t
+        n_begun; /* CONSTRAINT_CALLS: bytes of the first call's beginning that are there already */
+    bool is_single; /* nothing may follow the first */
 };
 
 struct constraint_source {
     enum constraint_kind kind;
     const json_t *json;
-    const char *text; /* valid UTF-8, as are before and after */
+    const char *text; /* valid UTF-8 */
     size_t length;
-    /* Stand before and behind what the rest describes, word by word; NULL: nothing. So a tool call
-     * is a schema between "<tool_call>\n" and "\n</tool_call>". */
-    const char *before, *after;
     struct constraint_manner {
         /* Before all that the model may think, in any words up to this mark; NULL: not. Unless it
          * does so from the beginning, there is the other mark, or nothing is thought. */
@@ -40,6 +49,8 @@ struct constraint_source {
          * marks, as often as it likes; NULL: not. */
         const char *call_begin, *call_end;
     } manner;
+    /* What the calls are, instead of any words; NULL: they are not bound. */
+    const struct constraint_calls *calls;
 };
 
 /* ---- the ones that were compiled, kept for whoever asks next ---- */

@@ -82,6 +82,17 @@ static void key_add(struct buf *key, const char *text)
     buf_printf(key, "%zu:%s", text ? strlen(text) : 0, text ? text : "");
 }
 
+static void key_add_calls(struct buf *key, const struct constraint_calls *calls)
+{
+    char *tools = json_dumps(calls->tools, JSON_COMPACT);
+    buf_printf(key, "%zu,%d", calls->n_begun, calls->is_single);
+    key_add(key, calls->mark);
+    key_add(key, calls->end);
+    key_add(key, tools);
+    key->failed |= !tools;
+    free(tools);
+}
+
 /* Everything that makes two sources the same. NULL: no memory. */
 static char *source_key(const struct constraint_source *source)
 {
@@ -89,12 +100,12 @@ static char *source_key(const struct constraint_source *source)
     struct buf key;
     buf_init(&key);
     buf_printf(&key, "%d%d", (int)source->kind, source->manner.thinks_at_once);
-    key_add(&key, source->before);
-    key_add(&key, source->after);
     key_add(&key, source->manner.think_begin);
     key_add(&key, source->manner.think_end);
     key_add(&key, source->manner.call_begin);
     key_add(&key, source->manner.call_end);
+    if (source->calls)
+        key_add_calls(&key, source->calls);
     if (json)
         buf_puts(&key, json);
     else

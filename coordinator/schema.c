@@ -271,11 +271,12 @@ static int schema_define(struct schema *s, const struct schema_rule *r)
     return rc;
 }
 
-int schema_read(struct grammar_builder *b, const json_t *schema, struct err *err)
+int schema_read(struct grammar_builder *b, const json_t *schema, uint32_t *ret_rule,
+                struct err *err)
 {
     struct schema s = {.builder = b, .root = schema, .err = err, .owned = json_array()};
     struct schema_parts root = {0};
-    uint32_t first = grammar_builder_rule(b); /* 0 */
+    uint32_t first = grammar_builder_rule(b);
     int rc = s.owned ? schema_add_part(&s, &root, schema) : schema_no_memory(&s);
     const struct grammar_expr *e = rc == 0 ? schema_value(&s, &root) : NULL;
     if (e && !b->failed)
@@ -286,7 +287,19 @@ int schema_read(struct grammar_builder *b, const json_t *schema, struct err *err
     }
     if (rc == 0 && b->failed)
         rc = err_set(err, ERR_INPUT, "it is too large");
+    if (rc == 0)
+        *ret_rule = first;
     free(s.rules);
     json_decref(s.owned);
+    return rc;
+}
+
+int schema_check(const json_t *schema, struct err *err)
+{
+    struct grammar_builder b;
+    uint32_t rule;
+    grammar_builder_init(&b);
+    int rc = schema_read(&b, schema, &rule, err);
+    grammar_builder_clear(&b);
     return rc;
 }

@@ -12,8 +12,11 @@
 
 #include <jansson.h>
 
-/* Makes the builder's rules; it must have none. The schema is not used after the call. ERR_INPUT:
- * the sentence goes on from the name of the source. */
-int schema_read(struct grammar_builder *b, const json_t *schema, struct err *err);
+/* Makes rules of the builder; *ret_rule: the one of the whole. The schema is not used after the
+ * call. ERR_INPUT: the sentence goes on from the name of the source. */
+int schema_read(struct grammar_builder *b, const json_t *schema, uint32_t *ret_rule,
+                struct err *err);
+/* Whether it can be read. */
+int schema_check(const json_t *schema, struct err *err);
 
 #endif

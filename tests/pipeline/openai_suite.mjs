@@ -86,6 +86,11 @@ const calls = (...cities) => (a) => {
         .map((c) => JSON.parse(c.function.arguments).city), cities);
 };
 
+const flat = (name) => ({ type: 'function', strict: false, ...tool(name).function });
+const called = (...cities) => (r) => assert.deepEqual(
+    r.output.filter((i) => i.type === 'function_call').map((i) => JSON.parse(i.arguments).city),
+    cities);
+
 const chats = [
     ['A', {}, says(HELLO)],
     ['A', { temperature: 0 }, says(HELLO)],
@@ -153,6 +158,11 @@ const responses = [
     [{ input: [{ role: 'user', content: 'A' }] }, (r) => assert.equal(r.output_text, HELLO)],
     [{ input: 'A', max_output_tokens: 3 }, (r) => assert.equal(r.status, 'incomplete')],
     [{ input: 'C' }, (r) => assert.equal(r.output_text, 'Good morning.')],
+    [{ input: 'B', tools: [flat('weather')] }, called('Rome', 'Paris')],
+    [{ input: 'B', tools: [flat('weather')], tool_choice: { type: 'function', name: 'weather' } },
+        called('Bern')],
+    [{ input: 'B', tools: [flat('weather'), flat('clock')], tool_choice: 'required' },
+        called('Oslo')],
 ];
 
 const embeddings = [

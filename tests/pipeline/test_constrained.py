@@ -169,6 +169,69 @@ def test_logprobs_are_of_the_raw_logits(client):
                for r in records for t in r.top_logprobs)
 
 
+# ---- calls of tools ----
+
+def tool(name, schema, **how):
+    return {"type": "function", "function": {"name": name, "parameters": schema, **how}}
+
+
+PLACE = {"type": "object", "properties": {"at": {"$ref": "#/$defs/spot"}}, "required": ["at"],
+         "additionalProperties": False,
+         "$defs": {"spot": {"type": "array", "items": {"type": "integer", "minimum": 0,
+                                                       "maximum": 99},
+                            "minItems": 2, "maxItems": 2}}}
+COUNT = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1, "maximum": 9},
+                                          "of": {"enum": ["cats", "ключ"]}},
+         "required": ["of"], "additionalProperties": False}
+OFFERED = [tool("book", COUNT), tool("boot", PLACE)]
+
+
+def is_call(call):
+    value = json.loads(call.function.arguments)
+    if call.function.name == "book":
+        return 1 <= value.get("n", 1) <= 9 and value["of"] in ("cats", "ключ") and len(value) <= 2
+    assert call.function.name == "boot" and list(value) == ["at"]
+    return all(0 <= x <= 99 for x in value["at"]) and len(value["at"]) == 2
+
+
+@pytest.mark.parametrize("choice", ["required", "book", "boot"])
+def test_required_calls(client, choice):
+    """From a model that has never seen a tool: calls, and nothing else."""
+    named = choice != "required"
+    answer = chat(client, n=16, temperature=2, tools=OFFERED, parallel_tool_calls=False,
+                  tool_choice={"type": "function", "function": {"name": choice}} if named
+                  else choice)
+    names = set()
+    for message in (c.message for c in answer.choices):
+        call, = message.tool_calls
+        assert is_call(call) and message.content is None
+        names.add(call.function.name)
+    assert {c.finish_reason for c in answer.choices} == {"tool_calls"}
+    assert names == {choice} if named else len(names) > 1
+
+
+def test_several_required_calls(client, pair):
+    line_break, = pair.post("/tokenize", {"content": "\n"})[1]["tokens"]  # between two calls
+    answer = chat(client, n=8, tools=OFFERED, tool_choice="required", max_tokens=200,
+                  logit_bias={str(line_break): 5})
+    counts = set()
+    for choice in answer.choices:
+        assert choice.finish_reason in ("tool_calls", "length")
+        whole = choice.message.tool_calls or []
+        assert all(is_call(call) for call in whole)
+        counts.add(len(whole))
+    assert max(counts) > 1
+
+
+def test_required_call_in_a_stream(client):
+    how = {"tools": OFFERED, "tool_choice": "required", "parallel_tool_calls": False}
+    whole = chat(client, **how).choices[0].message.tool_calls[0].function
+    calls = [t for c in chat(client, **how, stream=True)
+             for t in c.choices[0].delta.tool_calls or []]
+    assert [(t.function.name, t.function.arguments) for t in calls] == \
+        [(whole.name, whole.arguments)]
+
+
 # ---- models that think, and call tools ----
 
 SCRIPTS = {
@@ -177,13 +240,15 @@ SCRIPTS = {
     "C": '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>',
     "D": '<think>\nI had better look.\n</think>\n\n<tool_call>\n{"name": "weather", '
          '"arguments": {}}\n</tool_call>',
+    "E": 'Let me see. <tool_call>\n{"name": "weather", "arguments": {"city": 17}}\n</tool_call>',
 }
 NUMBER = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"],
           "additionalProperties": False}
 # To such a model all that is not its script is as likely; its ids are bytes, then the tags.
 NO_TAGS = {str(token): -100 for token in (ord("<"), *range(256, 263))}
-TOOLS = [{"type": "function", "function": {"name": "weather",
-                                           "parameters": {"type": "object"}}}]
+TOOLS = [tool("weather", {"type": "object"})]
+CITY = {"type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}}, "required": ["city"],
+        "additionalProperties": False}
 
 
 @pytest.fixture(scope="module")
@@ -216,8 +281,27 @@ def test_tools_may_be_called_instead(scripted):
         choice = script(scripted, letter, tools=TOOLS)
         assert choice.finish_reason == "tool_calls" and not choice.message.content
         assert json.loads(choice.message.tool_calls[0].function.arguments) == arguments
+    strict = [tool("weather", CITY, strict=True)]
+    assert script(scripted, "C", tools=strict).message.tool_calls[0].function.arguments == \
+        '{"city": "Rome"}'
     alone = script(scripted, "C", logit_bias=NO_TAGS)  # there are none
     assert isinstance(json.loads(alone.message.content)["a"], int) and not alone.message.tool_calls
+
+
+def test_strict_tools(scripted):
+    """The model may say what it likes; a call is as the schema wants it."""
+    def ask(letter, **how):
+        return chat(scripted, temperature=0, messages=[{"role": "user", "content": letter}], **{
+            "tools": [tool("weather", CITY, strict=True)], "parallel_tool_calls": False, **how
+        }).choices[0]
+    for city in (choice := ask("E")).message.tool_calls:
+        assert json.loads(city.function.arguments)["city"] in ("Rome", "Oslo")
+    assert choice.message.content == "Let me see. " and choice.finish_reason == "tool_calls"
+    assert ask("C").message.tool_calls[0].function.arguments == '{"city": "Rome"}'
+    assert ask("D", tools=[tool("weather", {"type": "object"}, strict=True)]).message.tool_calls
+    assert ask("B").message.content == SCRIPTS["B"]
+    free = ask("E", tools=[tool("weather", CITY)])
+    assert free.message.tool_calls[0].function.arguments == '{"city": 17}'
 
 
 # ---- the same bits ----

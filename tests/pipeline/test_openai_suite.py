@@ -1,14 +1,16 @@
 """Every call of the openai package that this server answers, to a cluster of two workers: each answer
 and each event must be a value of the package's own types, strictly, and have no field that they do
-not know but for those that docs/http.md tells of. The model says what is written here."""
+not know but for those that docs/http.md tells of. The model says what is written here. PACELINE_SUITE_MODEL=FILE: a real one
+instead, whose answers are held against the types alone."""
 
 import asyncio
 import json
+import os
 
 import pytest
 
 import scripted_model
-from cluster import Cluster
+from cluster import Cluster, wait_until
 
 openai = pytest.importorskip("openai")
 from openai.types import (Completion, CreateEmbeddingResponse, Model)  # noqa: E402
@@ -41,9 +43,13 @@ CHAT_EXTRAS = {"seed", "timings", "choices.message.reasoning_content",
 TEXT_EXTRAS = {"seed", "timings", "choices.token_ids", "choices.prompt_token_ids"}
 
 
+REAL = os.environ.get("PACELINE_SUITE_MODEL")
+scripted_only = pytest.mark.skipif(bool(REAL), reason="a real model says what it likes")
+
+
 @pytest.fixture(scope="module")
 def cluster(home):
-    model = scripted_model.make(home / "suite.gguf", SCRIPTS, context=4096)
+    model = REAL or scripted_model.make(home / "suite.gguf", SCRIPTS, context=4096)
     with Cluster(home, model, workers=2, options=["--alias", "scripted"]) as c:
         yield c
 
@@ -156,7 +162,7 @@ CHATS = [
 @pytest.mark.parametrize("text, how, is_right", CHATS, ids=lambda v: str(v)[:60])
 def test_chat(client, text, how, is_right):
     answer = chat(client, text, **how)
-    assert is_right(answer), answer
+    assert REAL or is_right(answer), answer
     usage = answer.usage
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
 
@@ -176,11 +182,13 @@ MESSAGES = [
 ]
 
 
+@scripted_only
 @pytest.mark.parametrize("messages", MESSAGES, ids=lambda m: "-".join(x["role"] for x in m))
 def test_messages(client, messages):
     assert chat(client, "", messages=messages).choices[0].message.content == HELLO
 
 
+@scripted_only
 def test_a_tool_that_is_used(client):
     """The package's objects go back as they came."""
     messages = [{"role": "user", "content": "B"}]
@@ -235,6 +243,7 @@ def test_stream(client, text, how):
             whole.usage.completion_tokens
 
 
+@scripted_only
 def test_helpers(client):
     """The package's own ways to read streams and structured answers."""
     with client.chat.completions.stream(**chat_body("B", tools=[WEATHER])) as stream:
@@ -249,6 +258,7 @@ def test_helpers(client):
     assert parsed.choices[0].message.parsed.ok in (True, False)
 
 
+@scripted_only
 def test_async(cluster):
     async def four():
         async with openai.AsyncOpenAI(base_url=cluster.url + "/v1", api_key="none") as c:
@@ -291,7 +301,7 @@ def test_completion(client, how, is_right):
     body = {"model": "scripted", "max_tokens": 100, **how}
     raw = client.completions.with_raw_response.create(**body)
     answer = strict(Completion, raw.content, TEXT_EXTRAS)
-    assert is_right(answer), answer
+    assert REAL or is_right(answer), answer
     raw = client.completions.with_raw_response.create(**body, stream=True)
     chunks = [text_chunk(data) for data in events(raw)]
     for choice in answer.choices:
@@ -310,6 +320,15 @@ def test_echo_with_logprobs(client):
 
 # ---- responses ----
 
+FLAT = {"type": "function", "strict": False, **WEATHER["function"]}
+
+
+def called(*cities):
+    return lambda r: r.status == "completed" and [
+        json.loads(i.arguments)["city"] for i in r.output if i.type == "function_call"
+    ] == list(cities)
+
+
 RESPONSE_EXTRAS = {"seed", "store"}
 RESPONSES = [
     ({"input": "A"}, lambda r: r.output_text == HELLO and r.status == "completed"),
@@ -326,6 +345,14 @@ RESPONSES = [
     ({"input": "A", "include": ["message.output_text.logprobs"], "top_logprobs": 2},
      lambda r: r.output[-1].content[0].logprobs),
     ({"input": "C"}, lambda r: r.output_text == "Good morning."),
+    ({"input": "B", "tools": [FLAT]}, called("Rome", "Paris")),
+    ({"input": "B", "tools": [FLAT], "parallel_tool_calls": False}, called("Rome")),
+    ({"input": "B", "tools": [FLAT], "tool_choice": "none"},
+     lambda r: r.output_text == SCRIPTS["B"]),
+    ({"input": "B", "tools": [FLAT, {**FLAT, "name": "clock"}], "tool_choice": "required"},
+     called("Oslo")),
+    ({"input": "B", "tools": [FLAT], "tool_choice": {"type": "function", "name": "weather"}},
+     called("Bern")),
 ]
 
 
@@ -333,14 +360,32 @@ RESPONSES = [
 def test_response(client, how, is_right):
     raw = client.responses.with_raw_response.create(model="scripted", **how)
     answer = strict(Response, raw.content, RESPONSE_EXTRAS)
-    assert is_right(answer), answer
+    assert REAL or is_right(answer), answer
     raw = client.responses.with_raw_response.create(model="scripted", stream=True, **how)
     told = [strict(ResponseStreamEvent, data, {f"response.{x}" for x in RESPONSE_EXTRAS})
             for data in events(raw)]
     assert [e.sequence_number for e in told] == list(range(len(told)))
-    assert told[-1].response.output_text == answer.output_text or "json" in str(how)
+    assert REAL or told[-1].response.output_text == answer.output_text or "json" in str(how)
+    texts = [e for e in told if e.type == "response.function_call_arguments.done"]
+    made = [i for i in told[-1].response.output if i.type == "function_call"]
+    assert [(e.item_id, e.arguments) for e in texts] == [(i.id, i.arguments) for i in made]
 
 
+@scripted_only
+def test_a_function_that_is_used(client):
+    """By the name of the response before, and by its items."""
+    first = client.responses.create(model="scripted", input="B", tools=[FLAT])
+    calls = [i for i in first.output if i.type == "function_call"]
+    outputs = [{"type": "function_call_output", "call_id": i.call_id, "output": "D"} for i in calls]
+    after = client.responses.create(model="scripted", input=outputs, tools=[FLAT],
+                                    previous_response_id=first.id)
+    again = client.responses.create(model="scripted", tools=[FLAT], input=[
+        {"role": "user", "content": "B"}, *first.output, *outputs])
+    assert after.output_text == again.output_text == SCRIPTS["D"]
+    assert after.usage.input_tokens == again.usage.input_tokens
+
+
+@scripted_only
 def test_stored_responses(client):
     first = client.responses.create(model="scripted", input="A")
     raw = client.responses.with_raw_response.retrieve(first.id)
@@ -401,6 +446,41 @@ def test_errors(client, how, kind, param):
     error = caught.value
     assert error.param == param and error.request_id and len(error.body["message"]) > 20
     assert set(error.body) == {"message", "type", "param", "code"}
+
+
+def test_too_large(client):
+    with pytest.raises(openai.APIStatusError) as caught:
+        chat(client, "x" * (9 << 20))
+    assert caught.value.status_code == 413 and caught.value.body["type"] == "invalid_request_error"
+
+
+# ---- beyond the package ----
+
+def test_leaving(cluster, client):
+    """Who leaves a stream ends it."""
+    with client.chat.completions.create(**chat_body("A", stream=True, max_tokens=4000,
+                                                    extra_body={"ignore_eos": True})) as stream:
+        for _ in range(5):
+            next(stream)
+    wait_until(lambda: cluster.running() == 0, 30, "nothing runs any more")
+
+
+@pytest.mark.parametrize("path, body, field", [
+    ("/tokenize", {"content": "A"}, "tokens"), ("/detokenize", {"tokens": [65]}, "content"),
+    ("/apply-template", {"messages": [{"role": "user", "content": "A"}]}, "prompt"),
+    ("/v1/chat/completions/input_tokens", {"messages": [{"role": "user", "content": "A"}]},
+     "input_tokens"),
+    ("/v1/probe", {"tokens": [65, 66]}, "logprobs"), ("/health", None, "status"),
+    ("/cluster", None, "workers")])
+def test_others(cluster, client, path, body, field):
+    """The package reaches them too."""
+    send = client.get if body is None else client.post
+    assert field in send(cluster.url + path, cast_to=dict, **({"body": body} if body else {}))
+
+
+def test_headers(client):
+    raw = client.models.with_raw_response.list(extra_headers={"X-Request-Id": "mine-1"})
+    assert raw.headers["x-request-id"] == "mine-1" and raw.request_id == "mine-1"
 
 
 def test_count():

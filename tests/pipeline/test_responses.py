@@ -180,7 +180,7 @@ def test_a_client_that_leaves(client, pair):
 
 @pytest.mark.parametrize("wrong, param", [
     ({"input": []}, "input"), ({"input": [{"role": "king", "content": "x"}]}, "input[0]"),
-    ({"tools": [{"type": "web_search"}]}, "tools"), ({"temperature": 3}, "temperature"),
+    ({"tools": [{"type": "web_search"}]}, "tools[0]"), ({"temperature": 3}, "temperature"),
     ({"max_output_tokens": 0}, "max_output_tokens"), ({"truncation": "auto"}, "truncation"),
     ({"background": True, "store": False}, "background"),
 ], ids=lambda v: str(v)[:40] if isinstance(v, dict) else "")

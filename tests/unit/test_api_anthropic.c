@@ -287,6 +287,8 @@ static void test_ends_of_prompts(void **state)
     buf_init(&prompt);
     open_model(&f, QWEN3);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        bool is_call = strstr(cases[i].end, "clock") != NULL;
+        http_fixture_say(&f, is_call ? " {}}\n</tool_call>" : "ok");
         ask_prompt(&f, cases[i].body, &prompt);
         size_t length = strlen(cases[i].end);
         assert_true(prompt.length > length);

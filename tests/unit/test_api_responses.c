@@ -16,6 +16,11 @@
 
 #define PATH "/v1/responses"
 #define SAID "Grüße, \"世界\"! one two three\n"
+#define TOOLS                                                                                      \
+    "\"tools\":[{\"type\":\"function\",\"name\":\"see\",\"description\":\"Looks.\","               \
+    "\"parameters\":{\"properties\":{\"at\":{\"enum\":[\"Rom\"]}},\"required\":[\"at\"]},"         \
+    "\"strict\":true}]"
+#define CALL "<tool_call>\n{\"name\": \"see\", \"arguments\": {\"at\": \"Rom\"}}\n</tool_call>"
 
 /* The journal's thread, slower than any that one could wait for. */
 static bool nothing_settles;
@@ -41,7 +46,7 @@ static int open_place(void **state)
     assert_non_null(mkdtemp(p->folder));
     snprintf(p->journal, sizeof p->journal, "%s/j.db", p->folder);
     http_fixture_open(&p->fixture, &(struct http_fixture_spec){
-                                       .journal = p->journal, .keep_s = 1000, .context = 512});
+                                       .journal = p->journal, .keep_s = 1000, .context = 1024});
     http_fixture_say(&p->fixture, SAID);
     *state = p;
     return 0;
@@ -225,7 +230,18 @@ static void test_refusals(void **state)
         {"{\"input\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_image\",\"image_url\":"
          "\"x\"}]}]}",
          "input[0]"},
-        {"{\"input\":\"x\",\"tools\":[{\"type\":\"web_search\"}]}", "tools"},
+        {"{\"input\":\"x\",\"tools\":[{\"type\":\"web_search\"}]}", "tools[0]"},
+        {"{\"input\":\"x\",\"tools\":[{\"type\":\"function\"}]}", "tools[0]"},
+        {"{\"input\":\"x\",\"tools\":7}", "tools"},
+        {"{\"input\":\"x\",\"tool_choice\":\"required\"}", "tool_choice"},
+        {"{\"input\":\"x\",\"tool_choice\":{\"type\":\"web_search\"}}", "tool_choice"},
+        {"{\"input\":\"x\"," TOOLS ",\"tool_choice\":{\"type\":\"function\",\"name\":\"b\"}}",
+         "tool_choice"},
+        {"{\"input\":[{\"type\":\"function_call\",\"name\":\"a\",\"arguments\":{}}]}", "input[0]"},
+        {"{\"input\":[{\"type\":\"function_call_output\",\"output\":\"x\"}]}", "input[0]"},
+        {"{\"input\":[{\"type\":\"function_call_output\",\"call_id\":\"a\",\"output\":[{\"type\":"
+         "\"input_image\"}]}]}",
+         "input[0]"},
         {"{\"input\":\"x\",\"conversation\":\"c\"}", "conversation"},
         {"{\"input\":\"x\",\"truncation\":\"auto\"}", "truncation"},
         {"{\"input\":\"x\",\"store\":false,\"background\":true}", "background"},
@@ -315,6 +331,89 @@ static void test_a_failure(void **state)
     http_answer_clear(&a);
 }
 
+/* ---- tools ---- */
+
+static void test_calls(void **state)
+{
+    struct place *p = *state;
+    struct http_answer a;
+    char id[64], body[400];
+    http_fixture_say(&p->fixture, "Well.\n" CALL "\n" CALL "Done.");
+    ask(&p->fixture, "{\"input\":\"hi\"," TOOLS "}", &a, id);
+    const json_t *output = http_fixture_at(a.json, "output");
+    assert_int_equal(json_array_size(output), 4);
+    assert_string_equal(http_fixture_string(a.json, "status"), "completed");
+    assert_string_equal(http_fixture_string(output, "0.content.0.text"), "Well.\n");
+    assert_string_equal(http_fixture_string(output, "1.type"), "function_call");
+    assert_string_equal(http_fixture_string(output, "1.name"), "see");
+    assert_string_equal(http_fixture_string(output, "1.status"), "completed");
+    assert_string_equal(http_fixture_string(output, "2.arguments"), "{\"at\": \"Rom\"}");
+    assert_memory_equal(http_fixture_string(output, "2.id"), "fc_", 3);
+    assert_memory_equal(http_fixture_string(output, "2.call_id"), "call_", 5);
+    assert_string_not_equal(http_fixture_string(output, "1.call_id"),
+                            http_fixture_string(output, "2.call_id"));
+    assert_string_equal(http_fixture_string(output, "3.content.0.text"), "Done.");
+    assert_string_not_equal(http_fixture_string(output, "0.id"),
+                            http_fixture_string(output, "3.id"));
+    http_answer_clear(&a);
+    /* What was called, and what came of it, is part of the talk. */
+    http_fixture_say(&p->fixture, SAID);
+    snprintf(body, sizeof body,
+             "{\"previous_response_id\":\"%s\",\"input\":[{\"type\":\"function_call_output\","
+             "\"call_id\":\"x\",\"output\":\"rain\"}]}",
+             id);
+    check_prompt_is(&p->fixture, body,
+                    "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},"
+                    "{\"role\":\"assistant\",\"content\":\"Well.\\nDone.\",\"tool_calls\":["
+                    "{\"type\":\"function\",\"function\":{\"name\":\"see\",\"arguments\":"
+                    "\"{\\\"at\\\": \\\"Rom\\\"}\"}},{\"type\":\"function\",\"function\":{"
+                    "\"name\":\"see\",\"arguments\":\"{\\\"at\\\": \\\"Rom\\\"}\"}}]},"
+                    "{\"role\":\"tool\",\"tool_call_id\":\"x\",\"content\":\"rain\"}]}");
+    check_prompt_is(
+        &p->fixture,
+        "{\"input\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":"
+        "\"Well.\"},{\"type\":\"function_call\",\"call_id\":\"x\",\"name\":\"see\",\"arguments\":"
+        "\"{}\"},{\"type\":\"function_call\",\"call_id\":\"y\",\"name\":\"see\",\"arguments\":"
+        "\"{}\"},{\"type\":\"function_call_output\",\"call_id\":\"x\",\"output\":[{\"type\":"
+        "\"input_text\",\"text\":\"rain\"}]}]}",
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},"
+        "{\"role\":\"assistant\",\"content\":\"Well.\",\"tool_calls\":[{\"type\":\"function\","
+        "\"function\":{\"name\":\"see\",\"arguments\":\"{}\"}},{\"type\":\"function\","
+        "\"function\":{\"name\":\"see\",\"arguments\":\"{}\"}}]},"
+        "{\"role\":\"tool\",\"tool_call_id\":\"x\",\"content\":\"rain\"}]}");
+}
+
+static void test_choice_of_tools(void **state)
+{
+    static const char *const choices[] = {"\"required\"",
+                                          "{\"type\":\"function\",\"name\":\"see\"}"};
+    struct place *p = *state;
+    struct http_answer a;
+    char id[64], body[400];
+    http_fixture_say(&p->fixture, " {\"at\": \"Rom\"}}\n</tool_call>");
+    for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
+        snprintf(body, sizeof body, "{\"input\":\"hi\"," TOOLS ",\"tool_choice\":%s}", choices[i]);
+        ask(&p->fixture, body, &a, id);
+        assert_int_equal(json_array_size(http_fixture_at(a.json, "output")), 1);
+        assert_string_equal(http_fixture_string(a.json, "output.0.arguments"), "{\"at\": \"Rom\"}");
+        http_answer_clear(&a);
+        get(&p->fixture, "GET", id, "", &a); /* from its tokens alone */
+        assert_string_equal(http_fixture_string(a.json, "output.0.arguments"), "{\"at\": \"Rom\"}");
+        http_answer_clear(&a);
+        snprintf(body, sizeof body, "{\"previous_response_id\":\"%s\",\"input\":\"x\"}", id);
+        check_prompt_is(
+            &p->fixture, body,
+            "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},"
+            "{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"type\":"
+            "\"function\",\"function\":{\"name\":\"see\",\"arguments\":"
+            "\"{\\\"at\\\": \\\"Rom\\\"}\"}}]},{\"role\":\"user\",\"content\":\"x\"}]}");
+    }
+    http_fixture_say(&p->fixture, CALL);
+    ask(&p->fixture, "{\"input\":\"hi\"," TOOLS ",\"tool_choice\":\"none\"}", &a, id);
+    assert_string_equal(text_of(a.json), CALL);
+    http_answer_clear(&a);
+}
+
 /* ---- events ---- */
 
 /* Checks form, order and numbers; the deltas together. */
@@ -386,6 +485,44 @@ static void id_of_stream(const struct http_answer *a, char id[64])
     const char *at = strstr(buf_text(&a->body), "\"id\":\"resp_");
     assert_non_null(at);
     snprintf(id, 64, "%.*s", (int)strcspn(at + 6, "\""), at + 6);
+}
+
+static void test_stream_of_calls(void **state)
+{
+    static const char *const types[] = {"response.output_item.added",
+                                        "response.output_text.delta",
+                                        "response.output_text.done",
+                                        "response.output_item.done",
+                                        "response.output_item.added",
+                                        "response.function_call_arguments.delta",
+                                        "response.function_call_arguments.done",
+                                        "response.output_item.done",
+                                        "response.output_item.added",
+                                        "response.completed"};
+    struct place *p = *state;
+    struct http_answer a;
+    struct buf text;
+    char id[64];
+    buf_init(&text);
+    http_fixture_say(&p->fixture, "Well.\n" CALL "\n" CALL);
+    http_fixture_ask(
+        &p->fixture, "POST", PATH,
+        "{\"input\":\"hi\",\"stream\":true,\"include\":[\"message.output_text.logprobs\"]," TOOLS
+        "}",
+        &a);
+    assert_int_equal(a.status, 200);
+    check_events(&a.body, 0, &text);
+    assert_string_equal(buf_text(&text), "Well.\n");
+    const char *at = buf_text(&a.body);
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        at = strstr(at, types[i]);
+        assert_non_null(at);
+        at++;
+    }
+    id_of_stream(&a, id);
+    check_tails(&p->fixture, id, buf_text(&a.body));
+    buf_clear(&text);
+    http_answer_clear(&a);
 }
 
 static void test_stream_from_anywhere(void **state)
@@ -786,7 +923,10 @@ int main(void)
         TEST(test_what_is_not_there),
         TEST(test_logprobs),
         TEST(test_a_failure),
+        TEST(test_calls),
+        TEST(test_choice_of_tools),
         TEST(test_stream),
+        TEST(test_stream_of_calls),
         TEST(test_stream_from_anywhere),
         cmocka_unit_test(test_reasoning),
         TEST(test_background),

@@ -165,20 +165,25 @@ static void test_stream_of_calls(void **state)
     http_fixture_close(&f);
 }
 
+#define NAMED(name) ",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"" name "\"}}"
+#define REQUIRED    ",\"tool_choice\":\"required\""
+
 /* The model is told of the tools, and has to call when it must. */
 static void test_choice_of_tools(void **state)
 {
+    static const char any[] = "clock\", \"arguments\": {}}\n</tool_call>";
+    static const char rest[] = " {}}\n</tool_call>";
     static const struct {
-        const char *more, *end;
+        const char *more, *said, *end;
         bool is_told;
     } cases[] = {
-        {"," TOOLS, "assistant\n", true},
-        {"," TOOLS ",\"tool_choice\":\"auto\"", "assistant\n", true},
-        {"," TOOLS ",\"tool_choice\":\"none\"", "assistant\n", false},
-        {"," TOOLS ",\"tool_choice\":\"required\"", "assistant\n<tool_call>\n{\"name\": \"", true},
-        {",\"tools\":[" CLOCK "],\"tool_choice\":\"required\"",
+        {"," TOOLS, "ok", "assistant\n", true},
+        {"," TOOLS ",\"tool_choice\":\"auto\"", "ok", "assistant\n", true},
+        {"," TOOLS ",\"tool_choice\":\"none\"", "ok", "assistant\n", false},
+        {"," TOOLS REQUIRED, any, "assistant\n<tool_call>\n{\"name\": \"", true},
+        {",\"tools\":[" CLOCK "]" REQUIRED, rest,
          "assistant\n<tool_call>\n{\"name\": \"clock\", \"arguments\":", true},
-        {"," TOOLS ",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"weather\"}}",
+        {"," TOOLS NAMED("weather"), rest,
          "assistant\n<tool_call>\n{\"name\": \"weather\", \"arguments\":", true},
     };
     struct http_fixture f;
@@ -187,6 +192,7 @@ static void test_choice_of_tools(void **state)
     open_model(&f, NULL);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         size_t length = strlen(cases[i].end);
+        http_fixture_say(&f, cases[i].said);
         ask_prompt(&f, cases[i].more, &prompt);
         assert_true(prompt.length > length);
         assert_string_equal(prompt.data + prompt.length - length, cases[i].end);
@@ -200,25 +206,105 @@ static void test_forced_call(void **state)
 {
     struct http_fixture f;
     struct http_answer a;
-    static const char body[] =
-        "{" HELLO "," TOOLS
-        ",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"clock\"}}}";
     open_model(&f, NULL);
     http_fixture_say(&f, " {\"zone\": 1}}\n</tool_call>");
-    http_fixture_ask(&f, "POST", CHAT, body, &a);
+    http_fixture_ask(&f, "POST", CHAT, "{" HELLO "," TOOLS NAMED("clock") "}", &a);
     assert_string_equal(http_fixture_string(a.json, "choices.0.finish_reason"), "tool_calls");
     assert_string_equal(
         http_fixture_string(a.json, "choices.0.message.tool_calls.0.function.arguments"),
         "{\"zone\": 1}");
     http_answer_clear(&a);
-    /* What it was made to begin with is part of what it said. */
-    http_fixture_say(&f, " no");
-    http_fixture_ask(&f, "POST", CHAT, body, &a);
-    assert_string_equal(http_fixture_string(a.json, "choices.0.finish_reason"), "stop");
-    assert_string_equal(http_fixture_string(a.json, "choices.0.message.content"),
-                        "<tool_call>\n{\"name\": \"clock\", \"arguments\": no");
+    /* Cut, it is text, and what it was made to begin with is part of that. */
+    http_fixture_ask(&f, "POST", CHAT, "{" HELLO "," TOOLS NAMED("clock") ",\"max_tokens\":2}", &a);
+    assert_string_equal(http_fixture_string(a.json, "choices.0.finish_reason"), "length");
+    assert_memory_equal(http_fixture_string(a.json, "choices.0.message.content"),
+                        "<tool_call>\n{\"name\": \"clock\", \"arguments\": {", 44);
     http_answer_clear(&a);
     http_fixture_close(&f);
+}
+
+#define TOOL(name, more)                                                                           \
+    "{\"type\":\"function\",\"function\":{\"name\":\"" name "\",\"parameters\":" more "}}"
+#define STRICT "},\"strict\":true"
+#define DAYS   "{\"properties\":{\"days\":{\"type\":\"integer\"}},\"required\":[\"days\"]"
+#define SHARED                                                                                     \
+    "{\"type\":\"object\",\"properties\":{\"d\":{\"$ref\":\"#/$defs/d\"}},\"required\":[\"d\"],"   \
+    "\"$defs\":{\"d\":{\"type\":\"boolean\"}}"
+#define STRANGE "{\"type\":\"object\",\"minProperties\":1"
+#define CALL(name, arguments)                                                                      \
+    "<tool_call>\n{\"name\": \"" name "\", \"arguments\": " arguments "}\n</tool_call>"
+
+/* What the fake says is not chosen from what is allowed: if it is not, that is a failure, 500. */
+static void check_calls(const char *tools, const char *more, const char *said, int status)
+{
+    struct http_fixture f;
+    struct http_answer a;
+    char body[1024];
+    open_model(&f, NULL);
+    http_fixture_say(&f, said);
+    snprintf(body, sizeof body, "{" HELLO ",\"tools\":[%s]%s}", tools, more);
+    http_fixture_ask(&f, "POST", CHAT, body, &a);
+    if (a.status != status)
+        fail_msg("%s %s: %s", body, said, buf_text(&a.body));
+    if (status == 200 && strstr(more, "required"))
+        assert_string_equal(http_fixture_string(a.json, "choices.0.finish_reason"), "tool_calls");
+    http_answer_clear(&a);
+    http_fixture_close(&f);
+}
+
+static void test_required_calls_are_bound(void **state)
+{
+    static const char both[] = TOOL("a", DAYS "}") "," TOOL("b", SHARED "}");
+    static const char one[] = TOOL("a", DAYS "}");
+    static const char a[] = "a\", \"arguments\": {\"days\": 3}}\n</tool_call>";
+    check_calls(one, REQUIRED, " {\"days\": 3}}\n</tool_call>", 200);
+    check_calls(one, NAMED("a"), " {\"days\": 3}}\n</tool_call>", 200);
+    check_calls(both, NAMED("a"), " {\"days\": 3}}\n</tool_call>", 200);
+    check_calls(both, NAMED("a"), " {\"d\": true}}\n</tool_call>", 500);
+    check_calls(one, REQUIRED, " {\"days\": \"3\"}}\n</tool_call>", 500);
+    check_calls(one, REQUIRED, " {}}\n</tool_call>", 500);
+    check_calls(one, REQUIRED, "ok", 500);
+    check_calls(TOOL("a", SHARED "}"), REQUIRED, " {\"d\": true}}\n</tool_call>", 200);
+    check_calls(TOOL("a", SHARED "}"), REQUIRED, " {\"d\": 1}}\n</tool_call>", 500);
+    check_calls(both, REQUIRED, a, 200);
+    check_calls(both, REQUIRED, "b\", \"arguments\": {\"days\": 3}}\n</tool_call>", 500);
+    check_calls(both, REQUIRED, "b\", \"arguments\": {\"d\": false}}\n</tool_call>", 200);
+    check_calls(both, REQUIRED, "c\", \"arguments\": {}}\n</tool_call>", 500);
+    /* One more, unless only one may be. */
+    check_calls(one, REQUIRED, " {\"days\": 3}}\n</tool_call>\n" CALL("a", "{\"days\": 4}"), 200);
+    check_calls(one, REQUIRED, " {\"days\": 3}}\n</tool_call>\n" CALL("a", "{}"), 500);
+    check_calls(one, REQUIRED, " {\"days\": 3}}\n</tool_call> and so on", 500);
+    /* Words of a schema that are not kept: any object. */
+    check_calls(TOOL("a", STRANGE "}"), REQUIRED, " {\"x\": [1]}}\n</tool_call>", 200);
+    check_calls(TOOL("a", STRANGE "}"), REQUIRED, " 1}\n</tool_call>", 500);
+    check_calls(CLOCK, REQUIRED, " {\"x\": [1]}}\n</tool_call>", 200);
+    check_calls(one, REQUIRED ",\"ignore_eos\":true", " {\"days\": 3}}\n</tool_call>", 400);
+}
+
+static void test_strict_calls_are_bound(void **state)
+{
+    static const char strict[] = TOOL("a", DAYS STRICT), free[] = TOOL("b", DAYS "}");
+    static const char good[] = "Well: " CALL("a", "{\"days\": 3}") " and so on";
+    static const char bad[] = "Well: " CALL("a", "{\"days\": true}");
+    static const char both[] = TOOL("a", DAYS STRICT) "," TOOL("b", DAYS "}");
+    check_calls(strict, "", good, 200);
+    check_calls(strict, "", bad, 500);
+    check_calls(strict, "", "Well: " CALL("b", "{\"days\": 3}"), 500);
+    check_calls(strict, "", "Well, <tool_ca", 200);
+    check_calls(free, "", CALL("b", "{\"days\": true}"), 200);
+    check_calls(both, "", CALL("b", "{\"days\": true}"), 200);
+    check_calls(both, "", CALL("b", "1"), 500);
+    check_calls(both, ",\"tool_choice\":\"none\"", bad, 200);
+    check_calls(strict, ",\"parallel_tool_calls\":false", good, 200); /* it is over */
+    check_calls(strict, ",\"response_format\":{\"type\":\"json_object\"}", "{}", 200);
+    check_calls(strict, ",\"response_format\":{\"type\":\"json_object\"}",
+                CALL("a", "{\"days\": 3}"), 200);
+    check_calls(strict, ",\"response_format\":{\"type\":\"json_object\"}", CALL("a", "{}"), 500);
+    check_calls(strict, ",\"response_format\":{\"type\":\"json_object\"}", "Well", 500);
+    check_calls(TOOL("a", STRANGE STRICT), "", "ok", 400);
+    check_calls(TOOL("a", STRANGE STRICT), REQUIRED, "ok", 400);
+    check_calls(TOOL("a", "{\"type\":\"string\"" STRICT), "", "ok", 400);
+    check_calls(TOOL("a", "{},\"strict\":1"), "", "ok", 400);
 }
 
 static void test_template_without_tools(void **state)
@@ -348,6 +434,8 @@ static void test_thinking_is_switched(void **state)
     buf_init(&prompt);
     open_model(&f, QWEN3);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        bool is_required = strstr(cases[i].more, "required") != NULL;
+        http_fixture_say(&f, is_required ? "clock\", \"arguments\": {}}\n</tool_call>" : "ok");
         ask_prompt(&f, cases[i].more, &prompt);
         assert_int_equal(strstr(prompt.data, "<think>\n\n</think>\n\n") != NULL, cases[i].is_off);
     }
@@ -363,6 +451,8 @@ int main(void)
         cmocka_unit_test(test_stream_of_calls),
         cmocka_unit_test(test_choice_of_tools),
         cmocka_unit_test(test_forced_call),
+        cmocka_unit_test(test_required_calls_are_bound),
+        cmocka_unit_test(test_strict_calls_are_bound),
         cmocka_unit_test(test_template_without_tools),
         cmocka_unit_test(test_continued),
         cmocka_unit_test(test_reasoning),

@@ -247,7 +247,7 @@ static void test_many_texts(void **state)
     buf_clear(&b);
 }
 
-/* ---- choices, surroundings ---- */
+/* ---- choices, calls, manner ---- */
 
 static void test_choices(void **state)
 {
@@ -260,22 +260,54 @@ static void test_choices(void **state)
                         "must be an array of texts, but element 1 is none");
 }
 
-/* A grammar that calls its first rule means it alone. */
-static void test_surroundings(void **state)
+static void expect_calls(enum constraint_kind kind, const struct constraint_calls *calls,
+                         const char *const *accept, const char *const *reject)
 {
-    static const char text[] = "root ::= \"a\" root | \"b\"";
-    const struct constraint_source source = {.kind = CONSTRAINT_GRAMMAR,
-                                             .text = text,
-                                             .length = strlen(text),
-                                             .before = "<tool_call>\n",
-                                             .after = "\n</tool_call>"};
+    const struct constraint_source source = {.kind = kind, .calls = calls};
     struct grammar *g = grammar_of(&source);
-    static const char *const accept[] = {"<tool_call>\naab\n</tool_call>", NULL};
-    static const char *const reject[] = {"aab", "<tool_call>\naab", "<tool_call>\na\n</tool_call>",
-                                         NULL};
     expect_texts(g, true, accept);
     expect_texts(g, false, reject);
     grammar_free(g);
+}
+
+/* Two tools whose names begin alike; each schema has references of its own. */
+static void test_calls(void **state)
+{
+    struct constraint_calls calls = {
+        .tools = json_pack("[{s:s, s:{s:s, s:{s:{s:[i]}}}}, {s:s, s:{s:s, s:{s:{s:[b]}}}}]",
+                           "begin", "<c>see ", "schema", "$ref", "#/d/x", "d", "x", "enum", 1,
+                           "begin", "<c>seek ", "schema", "$ref", "#/d/x", "d", "x", "enum", 1),
+        .mark = "<c>",
+        .end = "</c>"};
+    static const char *const whole[] = {"<c>see 1</c>", "<c>seek true</c>",
+                                        "<c>see 1</c>\n<c>see 1</c>", NULL};
+    static const char *const broken[] = {"",
+                                         "1",
+                                         "<c>see 1",
+                                         "<c>see true</c>",
+                                         "<c>s 1</c>",
+                                         "<c>see 1</c><c>see 1</c>",
+                                         "<c>see 1</c>\n",
+                                         NULL};
+    static const char *const begun[] = {" 1</c>", "k true</c>\n<c>see 1</c>", NULL};
+    static const char *const begun_twice[] = {"<c>see 1</c>", " 1</c>\n 1</c>", NULL};
+    static const char *const single[] = {"<c>see 1</c>", NULL};
+    static const char *const several[] = {"<c>see 1</c>\n<c>see 1</c>", NULL};
+    static const char *const talk[] = {"", "<", "a <c <c>see 1</c> b<c>seek true</c><c>see 1</c>",
+                                       NULL};
+    static const char *const bad_talk[] = {"<c>", "a <c>see 2</c>", "<c>see 1</c> <c>b", NULL};
+    static const char *const one_talk[] = {"", "a", "a <c>see 1</c>", NULL};
+    static const char *const more_talk[] = {"<c>see 1</c> b", NULL};
+    assert_non_null(calls.tools);
+    expect_calls(CONSTRAINT_CALLS, &calls, whole, broken);
+    expect_calls(CONSTRAINT_TALK, &calls, talk, bad_talk);
+    calls.is_single = true;
+    expect_calls(CONSTRAINT_CALLS, &calls, single, several);
+    expect_calls(CONSTRAINT_TALK, &calls, one_talk, more_talk);
+    calls.is_single = false;
+    calls.n_begun = strlen("<c>see");
+    expect_calls(CONSTRAINT_CALLS, &calls, begun, begun_twice);
+    json_decref(calls.tools);
 }
 
 /* A thought of any words, but without its end, before the answer, or none; calls instead of it. */
@@ -429,7 +461,7 @@ int main(void)
         cmocka_unit_test(test_ebnf_is_refused),
         cmocka_unit_test(test_many_texts),
         cmocka_unit_test(test_choices),
-        cmocka_unit_test(test_surroundings),
+        cmocka_unit_test(test_calls),
         cmocka_unit_test(test_manner),
         cmocka_unit_test(test_long_chains),
         cmocka_unit_test(test_what_is_too_large),
