@@ -295,26 +295,47 @@ bool api_generation_whole(struct api_call *c, size_t prompt, struct choice *choi
 
 /* How many pieces of each choice the client has with this one: from there it can go on
  * (api_replay.h). Of some it may have had more than were told again by now. */
-static void api_generation_write_id(struct api_call *c)
+static void api_generation_write_id(const struct api_call *c, struct buf *out)
 {
     const struct api_generation *g = c->generation;
     size_t n = g->n_requests * (size_t)g->params.n_choices;
-    buf_printf(&c->out, "id: %s:", g->id);
+    buf_printf(out, "id: %s:", g->id);
     for (size_t i = 0; i < n; i++) {
         uint32_t count = g->n_told[i] > g->n_had[i] ? g->n_told[i] : g->n_had[i];
-        buf_printf(&c->out, i ? ",%u" : "%u", (unsigned)count);
+        buf_printf(out, i ? ",%u" : "%u", (unsigned)count);
     }
-    buf_putc(&c->out, '\n');
+    buf_putc(out, '\n');
+}
+
+/* Puts the id before the last event of those behind `from`: who has it has the whole piece. */
+static void api_generation_add_id(struct api_call *c, size_t from)
+{
+    struct buf *out = &c->out, last;
+    size_t at = out->length;
+    if (buf_failed(out) || at < from + 2)
+        return;
+    at -= 2;
+    while (at > from && !(at >= from + 2 && memcmp(out->data + at - 2, "\n\n", 2) == 0))
+        at--;
+    buf_init(&last);
+    api_generation_write_id(c, &last);
+    buf_append(&last, out->data + at, out->length - at);
+    buf_cut(out, at);
+    buf_append(out, buf_text(&last), last.length);
+    out->failed |= buf_failed(&last);
+    buf_clear(&last);
 }
 
 static void api_generation_write(struct api_generation_piece *p)
 {
     struct api_generation *g = p->call->generation;
+    size_t before = p->call->out.length;
     bool was_had = g->n_told[p->index]++ < g->n_had[p->index];
-    if (!was_had && p->call->stored && p->call->wants_event_ids)
-        api_generation_write_id(p->call);
-    if (!was_had)
-        g->format->write(p);
+    g->format->write(p); /* what was had, too: it may count its parts */
+    if (was_had)
+        buf_cut(&p->call->out, before);
+    else if (p->call->stored && p->call->wants_event_ids)
+        api_generation_add_id(p->call, before);
     g->has_begun[p->index] = true;
     p->is_first = false;
     for (int i = 0; p->scored && i < p->scored->n_prompt; i++)

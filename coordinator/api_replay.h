@@ -3,8 +3,9 @@
  * stored as if they came from the model.
  *
  * A stream is told token by token, so the pieces of a choice, and their numbers, depend on its
- * tokens alone. Events of chat and text completions carry `id: NAME:N[,N…]`, for clients that asked
- * for an event stream by that name: how many pieces of each choice have been told. Any process can
+ * tokens alone. Events of chat and text completions, and the last one of each piece of a message,
+ * carry `id: NAME:N[,N…]`, for clients that asked for an event stream by that name: how many pieces
+ * of each choice have been told. Any process can
  * go on from there. */
 #ifndef PACELINE_COORDINATOR_API_REPLAY_H
 #define PACELINE_COORDINATOR_API_REPLAY_H

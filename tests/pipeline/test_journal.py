@@ -15,6 +15,7 @@ from cluster import Cluster, free_port_pair, instruction_sets, model_path, wait_
 
 MODEL = model_path("qwen2-tied-Q8_0")
 CHAT, TEXT, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
+MESSAGES = "/v1/messages"
 
 # Some hundred tokens each. What can show a wrong bit or a wrong count is asked for.
 CHAT_BODY = {"messages": [{"role": "user", "content": "Tell me of the sea."}], "max_tokens": 800,
@@ -23,6 +24,8 @@ CHAT_BODY = {"messages": [{"role": "user", "content": "Tell me of the sea."}], "
 TEXT_BODY = {"prompt": ["Once upon a time", "The end of"], "max_tokens": 800, "temperature": 1.1,
              "seed": 21, "repetition_penalty": 1.1, "presence_penalty": 0.1, "ignore_eos": True,
              "logprobs": 1, "return_token_ids": True, "stream_options": {"include_usage": True}}
+MESSAGE_BODY = {"messages": [{"role": "user", "content": "Tell me of the woods."}], "max_tokens": 800,
+                "temperature": 1, "seed": 9, "ignore_eos": True}
 RESPONSE_BODY = {"input": "Tell me of the hills.", "max_output_tokens": 900, "temperature": 1,
                  "seed": 7, "ignore_eos": True}
 
@@ -142,6 +145,33 @@ class Stream(threading.Thread):
         return told, usage, {e["id"] for e in self.events}, {e["created"] for e in self.events}
 
 
+class MessageStream(Stream):
+    """/v1/messages: several events may have one id, the last of them."""
+
+    def take(self, lines):
+        fields = dict(line.split(b": ", 1) for line in lines)
+        self.events.append(json.loads(fields[b"data"]))
+        assert fields[b"event"].decode() == self.events[-1]["type"]
+        if b"id" in fields:
+            self.last, self.n_had = fields[b"id"].decode(), len(self.events)
+        self.is_done = self.events[-1]["type"] == "message_stop"
+
+    def request(self):
+        del self.events[self.n_had:]  # what the last id does not stand for comes again
+        return super().request()
+
+    def tokens(self):
+        return sum(e["type"] == "content_block_delta" for e in self.events)
+
+    def told(self):
+        text = "".join(e.get("delta", {}).get("text", "") for e in self.events)
+        end = self.events[-2]
+        assert end["type"] == "message_delta"
+        return text, end["delta"], end["usage"]["output_tokens"], [e["type"] for e in self.events]
+
+    n_had = 0
+
+
 class ResponseStream(Stream):
     """GET /v1/responses/{id}, as OpenAI's clients go on with a stream."""
 
@@ -168,9 +198,9 @@ class ResponseStream(Stream):
         return text, usage, last["status"], [e["type"] for e in self.events]
 
 
-def three(c):
+def of_each_kind(c):
     return [Stream(c, CHAT, CHAT_BODY), Stream(c, TEXT, TEXT_BODY),
-            ResponseStream(c, RESPONSES, RESPONSE_BODY)]
+            ResponseStream(c, RESPONSES, RESPONSE_BODY), MessageStream(c, MESSAGES, MESSAGE_BODY)]
 
 
 def without_names(told):
@@ -181,7 +211,7 @@ def without_names(told):
 @pytest.fixture(scope="module")
 def undisturbed(home):
     with Cluster(home, MODEL, workers=1) as c:
-        streams = three(c)
+        streams = of_each_kind(c)
         for s in streams:
             s.start()
         for s in streams:
@@ -210,7 +240,7 @@ def under_way(streams):
 
 def test_killed(place, undisturbed):
     with place.start() as c:
-        streams = three(c)
+        streams = of_each_kind(c)
         under_way(streams)
         kill(c)
         with place.restart() as again:
@@ -228,7 +258,7 @@ def test_killed(place, undisturbed):
 
 def test_killed_twice(place, undisturbed):
     with place.start() as c:
-        streams = three(c)
+        streams = of_each_kind(c)
         under_way(streams)
         kill(c)
         with place.restart() as second:
@@ -248,7 +278,7 @@ def test_stopped_in_order(place, undisturbed):
         other = threading.Thread(target=lambda: refused.append(c.post(TEXT, whole)))
         other.start()
         wait_until(lambda: c.running() == 8, 30, "it runs")
-        streams = three(c)
+        streams = of_each_kind(c)
         under_way(streams)
         c.coordinator.signal(signal.SIGTERM)
         assert c.coordinator.wait(30) == 0

@@ -14,11 +14,12 @@
 
 #include <cmocka.h>
 
-#define CHAT   "/v1/chat/completions"
-#define TEXT   "/v1/completions"
-#define SAID   "Grüße, \"世界\"! one two three\n"
-#define ACCEPT "Accept: text/event-stream\r\n"
-#define HELLO  "{\"stream\":true,\"seed\":7,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
+#define CHAT     "/v1/chat/completions"
+#define MESSAGES "/v1/messages"
+#define TEXT     "/v1/completions"
+#define SAID     "Grüße, \"世界\"! one two three\n"
+#define ACCEPT   "Accept: text/event-stream\r\n"
+#define HELLO    "{\"stream\":true,\"seed\":7,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
 
 struct place {
     struct http_fixture fixture;
@@ -31,7 +32,8 @@ static int open_place(void **state)
     snprintf(p->folder, sizeof p->folder, "/tmp/paceline-replay-XXXXXX");
     assert_non_null(mkdtemp(p->folder));
     snprintf(p->journal, sizeof p->journal, "%s/j.db", p->folder);
-    http_fixture_open(&p->fixture, &(struct http_fixture_spec){.journal = p->journal});
+    http_fixture_open(&p->fixture,
+                      &(struct http_fixture_spec){.journal = p->journal, .context = 512});
     http_fixture_say(&p->fixture, SAID);
     *state = p;
     return 0;
@@ -310,6 +312,87 @@ static void test_completions_go_on(void **state)
                           "{\"stream\":true,\"prompt\":[\"one\",\"two\"],\"echo\":true,\"seed\":1,"
                           "\"stop\":[\"three\"],\"n\":2,"
                           "\"stream_options\":{\"include_usage\":true}}");
+}
+
+/* ---- /v1/messages: pieces of several events ---- */
+
+/* What the first n events say, but for names. */
+static void join_messages(const struct events *e, int n, struct buf *out)
+{
+    for (int i = 0; i < n; i++) {
+        json_t *v = json_loads(e->list[i].data, 0, NULL);
+        const char *text = json_string_value(http_fixture_at(v, "delta.text"));
+        const char *json = json_string_value(http_fixture_at(v, "delta.partial_json"));
+        const char *stop = json_string_value(http_fixture_at(v, "delta.stop_reason"));
+        buf_printf(out, "%s %d %s\n", http_fixture_string(v, "type"),
+                   (int)json_integer_value(http_fixture_at(v, "index")),
+                   text   ? text
+                   : json ? json
+                   : stop ? stop
+                          : "");
+        json_decref(v);
+    }
+}
+
+static void messages_go_on_from(struct http_fixture *f, const char *body, int n_tokens,
+                                const char *want)
+{
+    struct http_answer a = {0};
+    struct events had, rest;
+    struct buf raw, got;
+    char more[200];
+    buf_init(&raw);
+    buf_init(&got);
+    int fd = begin_stream(f, MESSAGES, body, n_tokens, &had, &raw), last = had.n;
+    while (last && !had.list[last - 1].id[0])
+        last--;
+    assert_true(last > 0);
+    int second = http_fixture_connect(f);
+    snprintf(more, sizeof more, ACCEPT "Last-Event-ID: %s\r\n", had.list[last - 1].id);
+    http_fixture_request(second, "POST", MESSAGES, more, body);
+    for (int i = 0; i < 10; i++)
+        http_fixture_turn(f);
+    fake_coordinator_hold(f->coordinator, false);
+    http_fixture_receive(f, second, &a);
+    assert_int_equal(a.status, 200);
+    take_events(&rest, buf_text(&a.body));
+    join_messages(&had, last, &got);
+    join_messages(&rest, rest.n, &got);
+    assert_string_equal(buf_text(&got), want);
+    close(fd);
+    close(second);
+    for (int i = 0; i < 5; i++)
+        http_fixture_turn(f);
+    free_events(&had);
+    free_events(&rest);
+    buf_clear(&raw);
+    buf_clear(&got);
+    http_answer_clear(&a);
+}
+
+static void test_messages_go_on(void **state)
+{
+    static const char body[] =
+        "{\"stream\":true,\"max_tokens\":200,\"messages\":[{\"role\":\"user\","
+        "\"content\":\"hi\"}],\"tools\":[{\"name\":\"a\",\"input_schema\":{}}]}";
+    struct place *p = *state;
+    struct http_answer whole;
+    struct events want;
+    struct buf text;
+    buf_init(&text);
+    http_fixture_say(&p->fixture, "Well.\n<tool_call>\n{\"name\": \"a\", \"arguments\": {}}\n"
+                                  "</tool_call>\nDone, so.");
+    ask(&p->fixture, MESSAGES, body, NULL, &whole);
+    take_events(&want, buf_text(&whole.body));
+    join_messages(&want, want.n, &text);
+    assert_true(want.n > 10);
+    assert_string_equal(want.list[want.n - 1].id, "");
+    assert_true(want.list[want.n - 2].id[0]);
+    for (int n = 0; n < 36; n += 3)
+        messages_go_on_from(&p->fixture, body, n, buf_text(&text));
+    free_events(&want);
+    buf_clear(&text);
+    http_answer_clear(&whole);
 }
 
 /* Whoever has read a stream to its end, or has left it, leaves nothing behind. */
@@ -742,6 +825,7 @@ int main(void)
         TEST(test_choices_and_logprobs_go_on),
         TEST(test_ids_never_go_back),
         TEST(test_completions_go_on),
+        TEST(test_messages_go_on),
         TEST(test_delivered_is_forgotten),
         TEST(test_of_another_endpoint_or_none),
         TEST(test_the_first_connection_may_end_first),
