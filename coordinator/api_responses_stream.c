@@ -102,6 +102,11 @@ static void api_responses_tell_text(struct api_call *c, const struct api_respons
     api_responses_place(c, item, true);
     buf_printf(&c->out, ",\"%s\":", api_responses_words[item->kind].name);
     json_text_quote(&c->out, text, length);
+    if (item->kind == API_RESPONSES_CALL) {
+        const char *name = c->generation->replies[0].calls[item->number].name;
+        buf_puts(&c->out, ",\"name\":");
+        json_text_quote(&c->out, name, strlen(name));
+    }
     if (item->kind == API_RESPONSES_MESSAGE)
         api_responses_member(
             c, "logprobs", api_responses_logprobs(c, item->first_record, item->end_record, false));

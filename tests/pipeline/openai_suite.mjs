@@ -60,7 +60,8 @@ function strict(kind, value) {
     const errors = (validators[kind].errors ?? [])
         .sort((a, b) => b.instancePath.length - a.instancePath.length)
         .map((e) => `${e.instancePath} ${e.message} ${JSON.stringify(e.params)}`);
-    assert.ok(isFine, errors.slice(0, 5).join('\n'));
+    const shown = JSON.stringify(rest).slice(0, 300);
+    assert.ok(isFine, [shown, ...errors.slice(0, 5)].join('\n'));
     return value;
 }
 
@@ -77,7 +78,8 @@ const schema = {
 };
 const format = { type: 'json_schema', json_schema: { name: 'it', schema, strict: true } };
 const ask = (text, how) => ({
-    model: 'scripted', messages: [{ role: 'user', content: text }], max_tokens: 200, ...how,
+    model: 'scripted', messages: [{ role: 'user', content: text }], max_tokens: 200, seed: 1,
+    ...how,
 });
 const says = (text) => (a) => assert.equal(a.choices[0].message.content, text);
 const calls = (...cities) => (a) => {
