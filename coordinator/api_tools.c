@@ -160,7 +160,7 @@ static bool api_tools_have_strict(const struct api_tools *t)
 
 bool api_tools_are_bound(const struct api_tools *t, const struct api *api)
 {
-    return t->offered && api->tool_format == TOOL_FORMAT_HERMES &&
+    return t->offered && api->tool_format != TOOL_FORMAT_NONE &&
            (t->is_required || api_tools_have_strict(t));
 }
 
@@ -183,14 +183,14 @@ static json_t *api_tools_parameters(const json_t *tool)
 
 /* What the arguments of a tool are held to. keeps_all: its schema, even if it is not strict, as
  * long as that can be kept. */
-static int api_tools_schema(const struct api_tools *t, size_t index, bool keeps_all,
-                            json_t **ret_schema, struct err *err)
+static int api_tools_schema(const struct api_tools *t, const struct api *api, size_t index,
+                            bool keeps_all, json_t **ret_schema, struct err *err)
 {
     const json_t *tool = json_array_get(t->offered, index);
     const struct api_tools_place at = api_tools_place(index);
     struct err why = {.text = "they are not of the type \"object\""};
     json_t *schema = keeps_all || api_tools_is_strict(tool) ? api_tools_parameters(tool) : NULL;
-    if (schema && schema_check(schema, &why) == 0) {
+    if (schema && schema_check(schema, api->tool_format == TOOL_FORMAT_XML, &why) == 0) {
         *ret_schema = schema;
         return 0;
     }
@@ -209,7 +209,8 @@ static json_t *api_tools_begin(const struct api *api, const json_t *tool)
     struct buf text;
     buf_init(&text);
     tool_calls_begin(api->tool_format, api_tools_name(tool), &text);
-    buf_putc(&text, ' ');
+    if (api->tool_format == TOOL_FORMAT_HERMES)
+        buf_putc(&text, ' ');
     json_t *begin = buf_failed(&text) ? NULL : json_stringn(buf_text(&text), text.length);
     buf_clear(&text);
     return begin;
@@ -225,20 +226,23 @@ static int api_tools_form_so(const struct api_tools *t, const struct api *api, b
         if (t->forced && strcmp(api_tools_name(tool), t->forced) != 0)
             continue;
         json_t *begin = api_tools_begin(api, tool);
-        rc = api_tools_schema(t, i, keeps_all, &schema, err);
+        rc = api_tools_schema(t, api, i, keeps_all, &schema, err);
         json_t *form = rc == 0 ? json_pack("{s:o, s:o}", "begin", begin, "schema", schema) : NULL;
         if (rc != 0)
             json_decref(begin);
         else if (json_array_append_new(list, form) != 0)
             rc = err_set(err, ERR_MEMORY, "There is no memory for the tools.");
     }
+    const bool in_tags = api->tool_format == TOOL_FORMAT_XML;
     struct buf begun;
     buf_init(&begun);
     tool_calls_begin(api->tool_format, t->forced, &begun);
     if (rc == 0)
         *ret_calls = (struct constraint_calls){.tools = list,
                                                .mark = TOOL_CALLS_BEGIN,
-                                               .end = "}\n" TOOL_CALLS_END,
+                                               .end = in_tags ? "</function>\n" TOOL_CALLS_END
+                                                              : "}\n" TOOL_CALLS_END,
+                                               .in_tags = in_tags,
                                                .n_begun = begun.length,
                                                .is_single = t->is_single};
     else

@@ -25,7 +25,7 @@ enum constraint_kind {
     CONSTRAINT_TALK     /* any words, and calls among them */
 };
 
-/* Calls of tools: each a beginning, JSON that a schema accepts, and the end. */
+/* Calls of tools: each a beginning, JSON or tags that a schema accepts, and the end. */
 struct constraint_calls {
     json_t *tools;    /* array of {"begin": …, "schema": …} */
     const char *mark; /* with which every beginning begins */
@@ -33,6 +33,7 @@ struct constraint_calls {
     size_t
         n_begun; /* CONSTRAINT_CALLS: bytes of the first call's beginning that are there already */
     bool is_single; /* nothing may follow the first */
+    bool in_tags;
 };
 
 struct constraint_source {

@@ -19,7 +19,9 @@ int constraint_calls_read(struct grammar_builder *b, const struct constraint_cal
         size_t length = json_string_length(begin);
         size_t begun = calls->n_begun < length ? calls->n_begun : length;
         uint32_t rule;
-        int rc = schema_read(b, json_object_get(tool, "schema"), &rule, err);
+        const json_t *schema = json_object_get(tool, "schema");
+        int rc = calls->in_tags ? schema_read_tags(b, schema, &rule, err)
+                                : schema_read(b, schema, &rule, err);
         if (rc != 0)
             return rc;
         const struct grammar_expr *rest = GRAMMAR_SEQUENCE_OF(b, grammar_call(b, rule), end);

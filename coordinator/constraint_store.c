@@ -85,7 +85,7 @@ static void key_add(struct buf *key, const char *text)
 static void key_add_calls(struct buf *key, const struct constraint_calls *calls)
 {
     char *tools = json_dumps(calls->tools, JSON_COMPACT);
-    buf_printf(key, "%zu,%d", calls->n_begun, calls->is_single);
+    buf_printf(key, "%zu,%d,%d", calls->n_begun, calls->is_single, calls->in_tags);
     key_add(key, calls->mark);
     key_add(key, calls->end);
     key_add(key, tools);

@@ -206,8 +206,7 @@ static int form_literals(struct schema *s, const struct schema_form *f, struct g
     return 0;
 }
 
-/* The texts of one form, of all its types. */
-static int form_texts(struct schema *s, const struct schema_form *f, struct grammar_list *texts)
+int schema_form_texts(struct schema *s, const struct schema_form *f, struct grammar_list *texts)
 {
     struct grammar_builder *b = s->builder;
     const struct grammar_expr *e = NULL;
@@ -248,7 +247,7 @@ static int value_texts(struct schema *s, const struct schema_parts *parts,
     struct grammar_list texts = {0};
     int rc = schema_expand(s, parts, &forms);
     for (size_t i = 0; rc == 0 && i < forms.n; i++)
-        rc = form_texts(s, &forms.items[i], &texts);
+        rc = schema_form_texts(s, &forms.items[i], &texts);
     if (rc == 0)
         *ret_expr = grammar_choice(s->builder, texts.items, texts.n);
     return rc;
@@ -271,14 +270,14 @@ static int schema_define(struct schema *s, const struct schema_rule *r)
     return rc;
 }
 
-int schema_read(struct grammar_builder *b, const json_t *schema, uint32_t *ret_rule,
-                struct err *err)
+int schema_read_by(struct grammar_builder *b, const json_t *schema,
+                   int (*write)(struct schema *s, const struct grammar_expr **ret_expr),
+                   uint32_t *ret_rule, struct err *err)
 {
     struct schema s = {.builder = b, .root = schema, .err = err, .owned = json_array()};
-    struct schema_parts root = {0};
     uint32_t first = grammar_builder_rule(b);
-    int rc = s.owned ? schema_add_part(&s, &root, schema) : schema_no_memory(&s);
-    const struct grammar_expr *e = rc == 0 ? schema_value(&s, &root) : NULL;
+    const struct grammar_expr *e = NULL;
+    int rc = s.owned ? write(&s, &e) : schema_no_memory(&s);
     if (e && !b->failed)
         b->rules[first].expr = e;
     for (; rc == 0 && s.n_done < s.n_rules && !b->failed; s.n_done++) {
@@ -294,12 +293,28 @@ int schema_read(struct grammar_builder *b, const json_t *schema, uint32_t *ret_r
     return rc;
 }
 
-int schema_check(const json_t *schema, struct err *err)
+static int schema_write(struct schema *s, const struct grammar_expr **ret_expr)
+{
+    struct schema_parts root = {0};
+    int rc = schema_add_part(s, &root, s->root);
+    if (rc == 0)
+        *ret_expr = schema_value(s, &root);
+    return rc;
+}
+
+int schema_read(struct grammar_builder *b, const json_t *schema, uint32_t *ret_rule,
+                struct err *err)
+{
+    return schema_read_by(b, schema, schema_write, ret_rule, err);
+}
+
+int schema_check(const json_t *schema, bool in_tags, struct err *err)
 {
     struct grammar_builder b;
     uint32_t rule;
     grammar_builder_init(&b);
-    int rc = schema_read(&b, schema, &rule, err);
+    int rc =
+        in_tags ? schema_read_tags(&b, schema, &rule, err) : schema_read(&b, schema, &rule, err);
     grammar_builder_clear(&b);
     return rc;
 }

@@ -71,7 +71,9 @@ const struct grammar_expr *schema_character(struct schema *s)
     if (s->character)
         return s->character;
     if (!grammar_charset_add(&set, a, 0x20, '"' - 1) ||
-        !grammar_charset_add(&set, a, '"' + 1, '\\' - 1) ||
+        !grammar_charset_add(&set, a, '"' + 1, '<' - 1) ||
+        (!s->is_tagged && !grammar_charset_add(&set, a, '<', '<')) ||
+        !grammar_charset_add(&set, a, '<' + 1, '\\' - 1) ||
         !grammar_charset_add(&set, a, '\\' + 1, GRAMMAR_LAST_CHARACTER) ||
         !grammar_charset_sort(&set, a))
         b->failed = true;

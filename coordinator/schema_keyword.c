@@ -83,7 +83,7 @@ static const struct {
     {"array", SCHEMA_ARRAY},
 };
 
-static unsigned type_named(const json_t *name)
+unsigned schema_type_named(const json_t *name)
 {
     const char *text = json_string_value(name);
     for (size_t i = 0; text && i < sizeof type_names / sizeof type_names[0]; i++)
@@ -95,13 +95,13 @@ static unsigned type_named(const json_t *name)
 int schema_types(const struct schema *s, const json_t *part, unsigned *ret_types)
 {
     const json_t *type = json_object_get(part, "type"), *item;
-    unsigned types = json_is_array(type) ? 0 : type_named(type);
+    unsigned types = json_is_array(type) ? 0 : schema_type_named(type);
     size_t i;
     bool is_known = !type || types || json_is_array(type);
     json_array_foreach(type, i, item)
     {
-        types |= type_named(item);
-        is_known = is_known && type_named(item);
+        types |= schema_type_named(item);
+        is_known = is_known && schema_type_named(item);
     }
     *ret_types = type ? types : SCHEMA_ANY_TYPE;
     return is_known
@@ -177,6 +177,11 @@ static const json_t *pointer_follow(const json_t *from, const char *pointer)
         }
     }
     return *pointer ? NULL : from;
+}
+
+const json_t *schema_at(const json_t *root, const char *ref)
+{
+    return ref[0] == '#' && (!ref[1] || ref[1] == '/') ? pointer_follow(root, ref + 1) : NULL;
 }
 
 int schema_resolve(const struct schema *s, const json_t *part, const json_t **ret_target)

@@ -61,6 +61,7 @@ struct schema {
     /* Rules and expressions of JSON itself; 0 and NULL until they are asked for. */
     uint32_t any_value, any_object, any_array, any_string, space;
     const struct grammar_expr *character; /* of a string */
+    bool is_tagged;                       /* which has no '<', for it stands among tags */
     struct schema_parts checked;          /* whose oneOf has been judged, or is just now */
     size_t work;                          /* values and pairs of them that were looked at */
 };
@@ -76,6 +77,12 @@ bool schema_has_work(struct schema *s, size_t n); /* false: the next schema_work
 /* A value, and all values in it. */
 size_t schema_weight(const json_t *value);
 int schema_add_part(struct schema *s, struct schema_parts *p, const json_t *part);
+/* The whole: what `write` makes of s->root, and the rules that it needs. */
+int schema_read_by(struct grammar_builder *b, const json_t *schema,
+                   int (*write)(struct schema *s, const struct grammar_expr **ret_expr),
+                   uint32_t *ret_rule, struct err *err);
+/* The texts of one form, of all its types. */
+int schema_form_texts(struct schema *s, const struct schema_form *f, struct grammar_list *texts);
 /* A value that satisfies all parts: a call of a rule that is made, if need be, later. */
 const struct grammar_expr *schema_value(struct schema *s, const struct schema_parts *parts);
 /* The number of a keyword of the part that counts something, or `otherwise`. */
@@ -93,12 +100,18 @@ int schema_check_part(const struct schema *s, const json_t *part);
 int schema_types(const struct schema *s, const json_t *part, unsigned *ret_types);
 unsigned schema_type_of(const json_t *value);
 int schema_resolve(const struct schema *s, const json_t *part, const json_t **ret_target);
+unsigned schema_type_named(const json_t *name); /* 0: none has that name */
+/* What "#…" refers to, or NULL. */
+const json_t *schema_at(const json_t *root, const char *ref);
 /* ---- schema_disjoint.c: refuses a oneOf of which a value might satisfy two branches ---- */
 int schema_check_one_of(struct schema *s, const json_t *part);
 
 /* ---- one file each: the texts of a form that are of that type ---- */
 int schema_string(struct schema *s, const struct schema_form *f,
                   const struct grammar_expr **ret_expr);
+/* Patterns and lengths of the string itself, without quotes; NULL: any. */
+int schema_string_automaton(struct schema *s, const struct schema_form *f,
+                            const struct grammar_automaton **ret_automaton);
 int schema_number(struct schema *s, const struct schema_form *f,
                   const struct grammar_expr **ret_expr);
 int schema_object(struct schema *s, const struct schema_form *f,

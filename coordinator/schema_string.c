@@ -93,6 +93,15 @@ static int string_all(struct schema *s, const struct schema_form *f, const struc
     return rc;
 }
 
+int schema_string_automaton(struct schema *s, const struct schema_form *f,
+                            const struct grammar_automaton **ret_automaton)
+{
+    struct limits l;
+    *ret_automaton = NULL;
+    int rc = string_limits(s, f, &l);
+    return rc == 0 ? string_all(s, f, &l, ret_automaton) : rc;
+}
+
 static const struct grammar_expr *quoted(struct schema *s, const struct grammar_expr *inside)
 {
     const struct grammar_expr *quote = schema_mark(s, "\"");

@@ -304,6 +304,60 @@ def test_strict_tools(scripted):
     assert free.message.tool_calls[0].function.arguments == '{"city": 17}'
 
 
+# ---- calls in tags, as Qwen3-Coder writes them ----
+
+FILE = {"type": "object", "additionalProperties": False,
+        "required": ["path", "lines", "mode", "limit"],
+        "properties": {"path": {"type": "string", "minLength": 1, "maxLength": 9},
+                       "lines": {"type": "array", "items": {"type": "integer", "minimum": 0,
+                                                            "maximum": 99}, "maxItems": 3},
+                       "mode": {"enum": ["r", "w", None]}, "deep": {"type": "boolean"},
+                       "limit": {"anyOf": [{"$ref": "#/$defs/count"},
+                                           {"type": "string", "maxLength": 4}]}},
+        "$defs": {"count": {"type": "integer", "minimum": 1, "maximum": 50}}}
+
+
+@pytest.fixture(scope="module")
+def coder(home):
+    scripts = {"A": "<tool_call>\n<function=read>\n<parameter=path>\nb/c\n</parameter>\n"
+                    "<parameter=lines>\nnone\n</parameter>\n</function>\n</tool_call>"}
+    model = scripted_model.make(home / "scripted-coder.gguf", scripts, template="qwen3-coder",
+                                context=4096)
+    with Cluster(home, model, options=["--alias", "tiny"]) as c, \
+            openai.OpenAI(base_url=c.url + "/v1", api_key="none", timeout=60) as client:
+        yield client
+
+
+@pytest.mark.parametrize("choice", ["required", "read"])
+def test_required_calls_in_tags(coder, choice):
+    """The model says anything that it may; each value is read as what it was written as."""
+    jsonschema = pytest.importorskip("jsonschema")
+    schemas = {"read": FILE, "list": CITY}
+    named = choice != "required"
+    answer = chat(coder, n=16, max_tokens=600, temperature=2, parallel_tool_calls=False,
+                  tools=[tool(name, schema) for name, schema in schemas.items()],
+                  tool_choice={"type": "function", "function": {"name": choice}} if named
+                  else choice)
+    seen = set()
+    for c in answer.choices:
+        call, = c.message.tool_calls
+        value = json.loads(call.function.arguments)
+        jsonschema.validate(value, schemas[call.function.name])
+        seen |= {call.function.name, *value}
+        assert c.message.content is None and c.finish_reason == "tool_calls"
+    assert {"path", "lines", "mode", "limit"} <= seen
+    assert named or {"read", "list", "city"} <= seen
+
+
+def test_strict_tools_in_tags(coder):
+    def ask(**how):
+        return chat(coder, temperature=0, messages=[{"role": "user", "content": "A"}],
+                    parallel_tool_calls=False, **how).choices[0].message.tool_calls[0].function
+    assert json.loads(ask(tools=[tool("read", FILE)]).arguments)["lines"] == "none"
+    strict = json.loads(ask(tools=[tool("read", FILE, strict=True)]).arguments)
+    assert strict["path"] == "b/c" and isinstance(strict["lines"], list)
+
+
 # ---- the same bits ----
 
 MANY = [{"response_format": schema_format(PERSON)},

@@ -310,6 +310,76 @@ static void test_calls(void **state)
     json_decref(calls.tools);
 }
 
+/* Arguments in tags. Texts: of the only call, behind its beginning and before its end. */
+static void expect_tags(const char *schema, const char *const *accept, const char *const *reject)
+{
+    json_error_t error;
+    struct constraint_calls calls = {
+        .mark = "<", .end = "</f>", .in_tags = true, .is_single = true};
+    json_t *arguments = json_loads(schema, 0, &error);
+    calls.tools = json_pack("[{s:s, s:o}]", "begin", "<f>", "schema", arguments);
+    assert_non_null(calls.tools);
+    const struct constraint_source source = {.kind = CONSTRAINT_CALLS, .calls = &calls};
+    struct grammar *g = grammar_of(&source);
+    for (int is_wrong = 0; is_wrong < 2; is_wrong++)
+        for (const char *const *t = is_wrong ? reject : accept; *t; t++) {
+            char text[400];
+            size_t alive;
+            snprintf(text, sizeof text, "<f>%s</f>", *t);
+            if (grammar_accepts(g, text, strlen(text), &alive) == is_wrong)
+                fail_msg("%s: %s", schema, text);
+        }
+    grammar_free(g);
+    json_decref(calls.tools);
+}
+
+#define P(name, value) "<parameter=" name ">\n" value "\n</parameter>\n"
+
+static void test_calls_in_tags(void **state)
+{
+    expect_tags("{\"type\":\"object\",\"properties\":{\"s\":{\"type\":\"string\"},"
+                "\"n\":{\"type\":\"integer\",\"minimum\":0},\"b\":{\"type\":\"boolean\"},"
+                "\"o\":{\"type\":\"object\"}},\"required\":[\"n\"]}",
+                (const char *const[]){P("n", "3"), P("s", "a\n\"b\"") P("n", "0"),
+                                      P("s", "") P("n", "0") P("b", "true"),
+                                      P("s", "12") P("n", "1"), P("s", "a </ b") P("n", "1"),
+                                      P("n", "1") P("o", "{\"a\": \"\\u003c\"}"), NULL},
+                (const char *const[]){"", P("s", "x"), P("n", "-1"), P("n", "\"3\""),
+                                      P("n", "1") P("s", "x"), P("n", "1") P("b", "1"),
+                                      P("n", "1") P("o", "{\"a\": \"<\"}"), P("n", "1") P("z", "1"),
+                                      P("s", "</parameter>") P("n", "1"),
+                                      P("s", "</tool_call>") P("n", "1"), NULL});
+    /* What is read as a number is one that is accepted. */
+    expect_tags(
+        "{\"properties\":{\"v\":{\"anyOf\":[{\"type\":\"string\",\"maxLength\":3},"
+        "{\"$ref\":\"#/$defs/n\"},{\"type\":\"null\"}]}},\"$defs\":{\"n\":{\"type\":"
+        "\"integer\",\"maximum\":9,\"minimum\":0}}}",
+        (const char *const[]){"", P("v", "7"), P("v", "a12"), P("v", "null"), P("v", "nil"), NULL},
+        (const char *const[]){P("v", "10"), P("v", "1a"), P("v", " 12"), P("v", "abcd"), NULL});
+    expect_tags(
+        "{\"properties\":{\"v\":{\"enum\":[\"a\",\"1\",2,\"true\",null,\"</parameter>\"]}}}",
+        (const char *const[]){P("v", "a"), P("v", "2"), P("v", "true"), P("v", "null"), NULL},
+        (const char *const[]){P("v", "1"), P("v", "\"a\""), P("v", "b"), NULL});
+    expect_tags(
+        "{\"properties\":{\"v\":{\"type\":\"string\",\"pattern\":\"^[a-c]+$\",\"minLength\":2}}}",
+        (const char *const[]){P("v", "abc"), NULL},
+        (const char *const[]){P("v", "a"), P("v", "abd"), P("v", "\"ab\""), NULL});
+    expect_tags("{\"properties\":{\"v\":{}}}",
+                (const char *const[]){P("v", "{\"a\": 1}"), P("v", "x 1"), NULL},
+                (const char *const[]){P("v", "{a"), NULL});
+#define AGAIN  "{\"$ref\":\"#/a\"},"
+#define AGAIN8 AGAIN AGAIN AGAIN AGAIN AGAIN AGAIN AGAIN AGAIN
+    expect_tags(
+        "{\"properties\":{\"v\":{\"$ref\":\"#/a\"}},\"a\":{\"anyOf\":[" AGAIN8 AGAIN8 AGAIN8 AGAIN8
+        "{\"type\":\"null\"}]}}", /* in circles, and always more of them */
+        (const char *const[]){P("v", "null"), NULL}, (const char *const[]){P("v", "x"), NULL});
+    expect_tags("{\"type\":\"object\"}",
+                (const char *const[]){"", P("a", "x"), P("a", "x") P("b", "{"), NULL},
+                (const char *const[]){P("", "x"), P("a<", "x"), "x", NULL});
+    expect_tags("{\"type\":\"object\",\"additionalProperties\":false}",
+                (const char *const[]){"", NULL}, (const char *const[]){P("a", "x"), NULL});
+}
+
 /* A thought of any words, but without its end, before the answer, or none; calls instead of it. */
 static void test_manner(void **state)
 {
@@ -462,6 +532,7 @@ int main(void)
         cmocka_unit_test(test_many_texts),
         cmocka_unit_test(test_choices),
         cmocka_unit_test(test_calls),
+        cmocka_unit_test(test_calls_in_tags),
         cmocka_unit_test(test_manner),
         cmocka_unit_test(test_long_chains),
         cmocka_unit_test(test_what_is_too_large),
