@@ -181,24 +181,29 @@ static json_t *api_tools_parameters(const json_t *tool)
     return NULL;
 }
 
-/* What the arguments of a tool are held to. keeps_all: its schema, even if it is not strict, as
- * long as that can be kept. */
-static int api_tools_schema(const struct api_tools *t, const struct api *api, size_t index,
-                            bool keeps_all, json_t **ret_schema, struct err *err)
+/* Whether the schema can be kept. checks: for all schemas of a request, so that together they cost
+ * no more than one may. */
+static int api_tools_check_schema(struct grammar_builder *checks, const json_t *schema,
+                                  const struct api *api, struct err *err)
 {
-    const json_t *tool = json_array_get(t->offered, index);
-    const struct api_tools_place at = api_tools_place(index);
+    uint32_t rule;
+    return api->tool_format == TOOL_FORMAT_XML ? schema_read_tags(checks, schema, &rule, err)
+                                               : schema_read(checks, schema, &rule, err);
+}
+
+/* What the arguments of a tool are held to. keeps: its schema, as long as that can be kept. */
+static int api_tools_schema(struct grammar_builder *checks, const struct api *api,
+                            const json_t *tool, bool keeps, json_t **ret_schema, struct err *err)
+{
     struct err why = {.text = "they are not of the type \"object\""};
-    json_t *schema = keeps_all || api_tools_is_strict(tool) ? api_tools_parameters(tool) : NULL;
-    if (schema && schema_check(schema, api->tool_format == TOOL_FORMAT_XML, &why) == 0) {
+    json_t *schema = keeps ? api_tools_parameters(tool) : NULL;
+    if (schema && api_tools_check_schema(checks, schema, api, &why) == 0) {
         *ret_schema = schema;
         return 0;
     }
     json_decref(schema);
     if (api_tools_is_strict(tool))
-        return err_set_param(err, ERR_INPUT, at.name,
-                             "'%s' is strict, but its function.parameters cannot be kept: %s.",
-                             at.name, why.text);
+        return err_set(err, ERR_INPUT, "%s", why.text);
     *ret_schema = json_pack("{s:s}", "type", "object");
     return 0;
 }
@@ -216,39 +221,69 @@ static json_t *api_tools_begin(const struct api *api, const json_t *tool)
     return begin;
 }
 
+static int api_tools_add_form(json_t *list, struct grammar_builder *checks, const struct api *api,
+                              const json_t *tool, bool keeps, struct err *err)
+{
+    json_t *begin = api_tools_begin(api, tool), *schema = NULL;
+    int rc = api_tools_schema(checks, api, tool, keeps, &schema, err);
+    if (rc != 0) {
+        json_decref(begin);
+        return rc;
+    }
+    return json_array_append_new(list, json_pack("{s:o, s:o}", "begin", begin, "schema", schema)) ==
+                   0
+               ? 0
+               : err_set(err, ERR_MEMORY, "There is no memory for the tools.");
+}
+
+/* keeps_all: the schemas of all tools, not of the strict ones alone. */
+static int api_tools_list_forms(const struct api_tools *t, const struct api *api, bool keeps_all,
+                                json_t *list, struct err *err)
+{
+    struct grammar_builder checks;
+    int rc = list ? 0 : err_set(err, ERR_MEMORY, "There is no memory for the tools.");
+    grammar_builder_init(&checks);
+    for (size_t i = 0; rc == 0 && i < json_array_size(t->offered); i++) {
+        const json_t *tool = json_array_get(t->offered, i);
+        struct err why = {0};
+        if (t->forced && strcmp(api_tools_name(tool), t->forced) != 0)
+            continue;
+        rc = api_tools_add_form(list, &checks, api, tool, keeps_all || api_tools_is_strict(tool),
+                                &why);
+        if (rc == ERR_INPUT)
+            err_set_param(err, rc, api_tools_place(i).name,
+                          "'%s' is strict, but its function.parameters cannot be kept: %.400s.",
+                          api_tools_place(i).name, why.text);
+        else if (rc != 0)
+            *err = why;
+    }
+    grammar_builder_clear(&checks);
+    return rc;
+}
+
 static int api_tools_form_so(const struct api_tools *t, const struct api *api, bool keeps_all,
                              struct constraint_calls *ret_calls, struct err *err)
 {
-    json_t *list = json_array(), *schema = NULL;
-    int rc = list ? 0 : err_set(err, ERR_MEMORY, "There is no memory for the tools.");
-    for (size_t i = 0; rc == 0 && i < json_array_size(t->offered); i++) {
-        const json_t *tool = json_array_get(t->offered, i);
-        if (t->forced && strcmp(api_tools_name(tool), t->forced) != 0)
-            continue;
-        json_t *begin = api_tools_begin(api, tool);
-        rc = api_tools_schema(t, api, i, keeps_all, &schema, err);
-        json_t *form = rc == 0 ? json_pack("{s:o, s:o}", "begin", begin, "schema", schema) : NULL;
-        if (rc != 0)
-            json_decref(begin);
-        else if (json_array_append_new(list, form) != 0)
-            rc = err_set(err, ERR_MEMORY, "There is no memory for the tools.");
-    }
     const bool in_tags = api->tool_format == TOOL_FORMAT_XML;
+    json_t *list = json_array();
     struct buf begun;
+    int rc = api_tools_list_forms(t, api, keeps_all, list, err);
+    if (rc != 0) {
+        json_decref(list);
+        return rc;
+    }
     buf_init(&begun);
     tool_calls_begin(api->tool_format, t->forced, &begun);
-    if (rc == 0)
-        *ret_calls = (struct constraint_calls){.tools = list,
-                                               .mark = TOOL_CALLS_BEGIN,
-                                               .end = in_tags ? "</function>\n" TOOL_CALLS_END
-                                                              : "}\n" TOOL_CALLS_END,
-                                               .in_tags = in_tags,
-                                               .n_begun = begun.length,
-                                               .is_single = t->is_single};
-    else
-        json_decref(list);
+    *ret_calls = (struct constraint_calls){
+        .tools = list,
+        .mark = TOOL_CALLS_BEGIN,
+        .end = in_tags ? "</function>\n" TOOL_CALLS_END : "}\n" TOOL_CALLS_END,
+        .n_begun = begun.length,
+        .is_single = t->is_single,
+        .in_tags = in_tags,
+    };
     buf_clear(&begun);
-    return rc;
+    return 0;
 }
 
 int api_tools_form(const struct api_tools *t, const struct api *api,

@@ -233,13 +233,14 @@ int grammar_compile(struct grammar **ret_grammar, const struct grammar_builder *
     struct grammar_nfa n = {0};
     struct grammar_dfa d = {0};
     uint32_t *heads = NULL, n_rule_states = 0;
+    uint64_t work = 0;
     if (b->failed)
         return err_set(err, ERR_INPUT, "it is too large: there is no memory for it");
     int rc = grammar_nfa_make(&n, b, NULL, err);
     if (rc == 0)
         rc = grammar_trim(&n, err);
     if (rc == 0)
-        rc = grammar_dfa_make(&d, &n, err);
+        rc = grammar_dfa_make(&d, &n, &work, err);
     if (rc == 0) {
         n_rule_states = d.n_states;
         heads = calloc(2 * (size_t)n.n_rules, sizeof *heads);

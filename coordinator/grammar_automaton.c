@@ -57,7 +57,7 @@ int grammar_automaton_from(const struct grammar_automaton **ret_automaton,
     struct grammar_dfa d = {0};
     int rc = grammar_nfa_make(&n, b, e, err);
     if (rc == 0)
-        rc = grammar_dfa_make(&d, &n, err);
+        rc = grammar_dfa_make(&d, &n, &b->work, err);
     struct grammar_automaton *a = rc == 0 ? automaton_new(b, d.n_states) : NULL;
     if (rc == 0 && !a)
         rc = automaton_no_memory(b, err);
@@ -114,6 +114,8 @@ static bool product_add_arrows(struct product *p, uint32_t pair, struct grammar_
     const struct grammar_automaton_state *x = &p->x->states[p->pairs[pair][0]];
     const struct grammar_automaton_state *y = &p->y->states[p->pairs[pair][1]];
     s->accepts = x->accepts && y->accepts;
+    p->builder->work += 1 + x->n_arrows + y->n_arrows;
+    p->is_too_large = p->is_too_large || p->builder->work > GRAMMAR_MOST_WORK;
     s->arrows =
         arena_array(&p->builder->arena, (size_t)x->n_arrows + y->n_arrows, sizeof *s->arrows);
     if (!s->arrows)
@@ -159,7 +161,8 @@ static int product_make(struct product *p, struct grammar_automaton **ret_automa
             rc = automaton_no_memory(p->builder, err);
         else if (p->is_too_large)
             rc = err_set(err, ERR_INPUT,
-                         "it is too large: its rules together take more than %d states",
+                         "it is too large: its rules together take more than %d states, or take "
+                         "too long to make",
                          MOST_PRODUCT_STATES);
     }
     struct grammar_automaton *a = rc == 0 ? automaton_new(p->builder, p->n) : NULL;

@@ -14,6 +14,9 @@
 #include <stdint.h>
 
 #define GRAMMAR_UNBOUNDED UINT32_MAX
+/* What all automata of a source may cost to make, and once more the grammar of it: edges that are
+ * looked at, some ten nanoseconds each. */
+#define GRAMMAR_MOST_WORK ((uint64_t)4 << 20)
 
 enum grammar_kind {
     GRAMMAR_NEVER, /* matches nothing */
@@ -77,6 +80,8 @@ struct grammar_builder {
     size_t n_rules, capacity;
     uint32_t start;              /* rule where the text begins; 0 at first */
     bool failed;                 /* memory, or a limit of it */
+    uint64_t work;               /* of all its automata, see GRAMMAR_MOST_WORK; */
+    size_t n_values;             /* values of schemas that were looked at */
     struct grammar_expr nothing; /* what a constructor gives then, where it is written to */
 };
 

@@ -3,11 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What a client's grammar may cost. Work: edges that are looked at, some nanoseconds each. */
+/* What a client's grammar may cost. */
 #define MOST_STATES  60000
 #define MOST_CELLS   ((size_t)6 << 20) /* states × classes */
 #define MOST_CLASSES 4096
-#define MOST_WORK    ((uint64_t)4 << 20)
 
 struct list {
     uint32_t *at;
@@ -205,7 +204,7 @@ static void closure_reach(struct subset *s, uint32_t state)
         if (is_kept)
             list_add(s, &s->found, at);
     }
-    s->is_too_large = s->is_too_large || s->work > MOST_WORK;
+    s->is_too_large = s->is_too_large || s->work > GRAMMAR_MOST_WORK;
 }
 
 /* ---- edges of a set ---- */
@@ -371,9 +370,10 @@ static void subset_make_classes(struct subset *s)
     }
 }
 
-int grammar_dfa_make(struct grammar_dfa *d, const struct grammar_nfa *n, struct err *err)
+int grammar_dfa_make(struct grammar_dfa *d, const struct grammar_nfa *n, uint64_t *work,
+                     struct err *err)
 {
-    struct subset s = {.d = d, .nfa = n};
+    struct subset s = {.d = d, .nfa = n, .work = *work};
     *d = (struct grammar_dfa){0};
     d->starts = calloc(n->n_rules, sizeof *d->starts);
     s.stamps = calloc(n->n_states + 1, sizeof *s.stamps);
@@ -387,6 +387,7 @@ int grammar_dfa_make(struct grammar_dfa *d, const struct grammar_nfa *n, struct 
     s.has_no_memory = s.has_no_memory || !s.first_from;
     for (uint32_t r = 0; r < n->n_rules && !subset_failed(&s); r++)
         subset_rule(&s, r);
+    *work = s.work;
     struct list *const lists[] = {&s.sets,  &s.offsets, &s.slots, &s.edges, &s.marks,
                                   &s.calls, &s.stack,   &s.found, &s.active};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)

@@ -28,9 +28,10 @@ struct grammar_dfa {
     uint32_t *starts; /* [rules] */
 };
 
-/* Of a trimmed automaton, so that from every state there is a way to its rule's end. ERR_INPUT: too
- * large, or too much work. Clear it in any case. */
-int grammar_dfa_make(struct grammar_dfa *d, const struct grammar_nfa *n, struct err *err);
+/* Of a trimmed automaton, so that from every state there is a way to its rule's end. *work grows.
+ * ERR_INPUT: too large, or too much work. Clear it in any case. */
+int grammar_dfa_make(struct grammar_dfa *d, const struct grammar_nfa *n, uint64_t *work,
+                     struct err *err);
 void grammar_dfa_clear(struct grammar_dfa *d);
 /* A state without edges; GRAMMAR_NONE: too many, or no memory. */
 uint32_t grammar_dfa_state(struct grammar_dfa *d, uint32_t rule);

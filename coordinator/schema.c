@@ -9,8 +9,8 @@
 
 /* Rules that one schema may need: of values, objects and arrays, each seen with other parts. */
 #define MOST_RULES 5000
-/* Schemas, and values in them, that are looked at or compared, over the whole of it: a few
- * nanoseconds each. A schema counts as so many. */
+/* Schemas, and values in them, that are looked at or compared, over all that one builder reads: a
+ * few nanoseconds each. A schema counts as so many. */
 #define MOST_WORK   800000
 #define SCHEMA_WORK 16
 
@@ -92,8 +92,9 @@ int schema_fail(const struct schema *s, const json_t *node, const char *keyword,
 
 bool schema_has_work(struct schema *s, size_t n)
 {
-    s->work += n < MOST_WORK ? SCHEMA_WORK + n : MOST_WORK;
-    return s->work <= MOST_WORK;
+    size_t *done = &s->builder->n_values;
+    *done += n < MOST_WORK ? SCHEMA_WORK + n : MOST_WORK;
+    return *done <= MOST_WORK;
 }
 
 int schema_work(struct schema *s, const json_t *part, size_t n)
@@ -306,15 +307,4 @@ int schema_read(struct grammar_builder *b, const json_t *schema, uint32_t *ret_r
                 struct err *err)
 {
     return schema_read_by(b, schema, schema_write, ret_rule, err);
-}
-
-int schema_check(const json_t *schema, bool in_tags, struct err *err)
-{
-    struct grammar_builder b;
-    uint32_t rule;
-    grammar_builder_init(&b);
-    int rc =
-        in_tags ? schema_read_tags(&b, schema, &rule, err) : schema_read(&b, schema, &rule, err);
-    grammar_builder_clear(&b);
-    return rc;
 }

@@ -11,16 +11,14 @@
 #include "coordinator/grammar_expr.h"
 
 #include <jansson.h>
-#include <stdbool.h>
 
 /* Makes rules of the builder; *ret_rule: the one of the whole. The schema is not used after the
- * call. ERR_INPUT: the sentence goes on from the name of the source. */
+ * call. What all schemas of a builder cost together is bounded. ERR_INPUT: the sentence goes on
+ * from the name of the source. */
 int schema_read(struct grammar_builder *b, const json_t *schema, uint32_t *ret_rule,
                 struct err *err);
 /* The same of a tool's arguments that are written in tags: see schema_tags.h. */
 int schema_read_tags(struct grammar_builder *b, const json_t *schema, uint32_t *ret_rule,
                      struct err *err);
-/* Whether it can be read. */
-int schema_check(const json_t *schema, bool in_tags, struct err *err);
 
 #endif

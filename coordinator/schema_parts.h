@@ -63,7 +63,6 @@ struct schema {
     const struct grammar_expr *character; /* of a string */
     bool is_tagged;                       /* which has no '<', for it stands among tags */
     struct schema_parts checked;          /* whose oneOf has been judged, or is just now */
-    size_t work;                          /* values and pairs of them that were looked at */
 };
 
 /* ---- schema.c ---- */

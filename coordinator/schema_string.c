@@ -66,7 +66,8 @@ static int string_and(struct schema *s, const json_t *part, const struct grammar
     if (rc == 0 && *all)
         rc = grammar_automaton_both(&one, s->builder, *all, one, &why);
     if (rc != 0)
-        return schema_fail(s, part, NULL, "patterns and lengths together take too many states");
+        return schema_fail(s, part, NULL,
+                           "patterns and lengths together take too many states, or too long");
     *all = one;
     return 0;
 }

@@ -343,7 +343,7 @@ static void test_refusals(void **state)
         {"false", "no text at all can match it"},
         {"{\"enum\":[]}", "no text at all can match it"},
         {"{\"type\":\"string\",\"pattern\":\"a.{30}\",\"maxLength\":100}",
-         "#: patterns and lengths together take too many states"},
+         "#: patterns and lengths together take too many states, or too long"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         assert_string_equal(grammar_refusal(CONSTRAINT_SCHEMA, cases[i].schema), cases[i].sentence);
@@ -433,6 +433,9 @@ static void test_many_values(void **state)
     write_many(&b, "{\"anyOf\":[", "{\"$ref\":\"#/a\"}", 20000, 0, "],\"a\":{\"enum\":[],");
     write_many(&b, "", "\"%d\":0", 20000, 0, "}}");
     expect_refusal(&b, too_many);
+    write_many(&b, "{\"properties\":{", "\"%d\":{\"pattern\":\"^(a?){1200}$\",\"minLength\":1}",
+               300, 0, "}}");
+    expect_refusal(&b, "take too many states, or too long");
     buf_clear(&b);
 }
 
