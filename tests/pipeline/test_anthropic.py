@@ -120,6 +120,19 @@ def test_choice_of_tools(client):
     assert broken.text == SCRIPTS["E"]
 
 
+def test_strict_tools(client):
+    """The model would rather say Rome."""
+    tool = {"name": "weather", "strict": True, "input_schema": {
+        "type": "object", "properties": {"city": {"enum": ["Oslo"]}}, "required": ["city"],
+        "additionalProperties": False}}
+    text, call = ask(client, "B", tools=[tool], extra_body={"seed": 1}, tool_choice={
+        "type": "auto", "disable_parallel_tool_use": True}).content
+    assert text.text == "Let me look.\n" and call.input == {"city": "Oslo"}
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        ask(client, "B", tools=[{**tool, "input_schema": {"type": "object", "minProperties": 1}}])
+    assert "tools[0]" in caught.value.body["error"]["message"]
+
+
 def test_thinking(client):
     message = ask(client, "C", thinking={"type": "enabled", "budget_tokens": 1024})
     thinking, text = message.content
