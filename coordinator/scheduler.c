@@ -563,14 +563,14 @@ static int scheduler_add_prefill(struct scheduler *s, struct pipeline *p, int sl
     if (scheduler_is_computed_by_another(s, c) || !scheduler_fork(s, p, c) || c->slot < 0)
         return 0;
     int count = scheduler_prefill_rows(s, c, budget);
-    if (count == 0)
-        return 0;
-    if (!step_builder_fits(&s->step, c, count)) {
+    bool fits = count > 0 && step_builder_fits(&s->step, c, count);
+    if (count > 0 && !fits)
         *ret_too_large = *ret_too_large < 0 ? slot : *ret_too_large;
+    if (!fits || !scheduler_make_room(s, p, c, count)) {
+        if (c->copy_from) /* in a later step it would be a copy of something else */
+            choice_forget_blocks(s, c);
         return 0;
     }
-    if (!scheduler_make_room(s, p, c, count))
-        return 0;
     int rc = scheduler_take(s, c, count, err);
     return rc == 0 ? count : rc;
 }
