@@ -1,7 +1,7 @@
 #include "coordinator/suspects.h"
 
 #define MOST_SEEN   2 /* ends in a row that the workers themselves put down to its step */
-#define MOST_ALONE  3 /* ends without a word while it was alone */
+#define MOST_ALONE  2 /* ends in a row without a word while it was alone */
 #define MOST_PROVEN 3 /* ends while only proven rows were computed again */
 
 static bool suspect_is_one(const struct choice *c)

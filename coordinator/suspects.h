@@ -18,7 +18,7 @@ void suspects_prove(struct choice *c, int end);
 /* A worker's end broke the plan; lost_end of each choice says what it had in the lost steps, and is
  * forgotten. is_seen: the worker itself named the step. Returns whether there are suspects;
  * *ret_guilty: a choice that must not be tried again, for it was alone when a second worker named
- * its step, or a third one ended without a word; or NULL. */
+ * its step, or two in a row ended without a word; or NULL. */
 bool suspects_note(struct choice *const *slots, int n_slots, bool is_seen,
                    struct choice **ret_guilty);
 bool suspects_are_left(struct choice *const *slots, int n_slots);

@@ -79,9 +79,9 @@ def failing_stream(c, body, failures):
     return thread
 
 
-@pytest.mark.parametrize("how, ends", [("abort", 2), ("kill", 4)])
+@pytest.mark.parametrize("how, ends", [("abort", 2), ("kill", 3)])
 def test_a_poisoned_prompt_fails_and_the_others_do_not(home, undisturbed, how, ends):  # noqa: F811
-    """Where the worker can say what happened, it takes two."""
+    """Where the worker cannot say what happened, the first end accuses nobody."""
     with Poisoned(home, f"477 3 {how}", workers=2) as c:
         failures, threads = [], []
         body = {"prompt": POISON, "max_tokens": 5}
@@ -97,6 +97,16 @@ def test_a_poisoned_prompt_fails_and_the_others_do_not(home, undisturbed, how, e
             assert "crashed (Aborted)" in c.coordinator.text()
         status, answer = c.post("/v1/completions", {"prompt": POISON[:3], "max_tokens": 2})
         assert status == 200 and answer["choices"]
+
+
+def test_who_was_alone_is_known_without_a_word(home):
+    """Ended by SIGKILL, and nobody else was there: two are enough."""
+    with Poisoned(home, "477 3 kill", workers=2) as c:
+        status, answer = c.post("/v1/completions", {"prompt": POISON, "max_tokens": 5})
+        assert status == 500 and answer["error"]["code"] == "worker_crash"
+        c.wait_ends(2)
+        c.wait_ready()
+        assert c.post("/v1/completions", {"prompt": POISON[:3], "max_tokens": 2})[0] == 200
 
 
 def test_a_poisoned_token_ends_the_stream_where_it_comes(home):
