@@ -47,12 +47,13 @@ void api_admin_health(struct api_call *c)
                         : json_pack("{s:s, s:o}", "status", status, "error", error));
 }
 
-/* For who spreads requests: a word and a status, without the machines. */
+/* For who spreads requests: a word and a status, without the machines. After a loss they wait here
+ * and not at the door. */
 void api_admin_ready(struct api_call *c)
 {
     struct coordinator_status s;
     coordinator_status(c->api->coordinator, &s);
-    bool is_ready = s.ready && !c->api->is_draining;
+    bool is_ready = (s.ready || s.is_degraded) && !c->api->is_draining;
     if (!is_ready)
         api_call_header(c, "Retry-After", "%d", c->api->is_draining ? 5 : 1);
     api_call_answer(c, is_ready ? 200 : 503,

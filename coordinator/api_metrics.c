@@ -110,7 +110,7 @@ static void api_metrics_service(struct metrics_text *t, const struct api_call *c
 {
     metrics_text_family(t, "paceline_build_info", "gauge", "The program.");
     metrics_text_sample(t, &(struct metrics_label){"version", PACELINE_VERSION}, 1, 1);
-    metrics_text_one(t, "paceline_ready", "gauge", "1 while new requests are taken.",
+    metrics_text_one(t, "paceline_ready", "gauge", "1 while the model is in service.",
                      s->ready && !c->api->is_draining);
     metrics_text_one(t, "paceline_stages", "gauge", "Stages of the plan.", s->n_stages);
     metrics_text_one(t, "paceline_plans_total", "counter", "Plans that went into service.",

@@ -32,6 +32,7 @@ def test_requests_wait_until_a_worker_comes_back(home, undisturbed):  # noqa: F8
                        "/health says what is missing")
             status, health = c.get("/health")
             assert status == 503 and health["status"] == "degraded"
+            assert c.get("/ready") == (200, {"status": "ready"})
             assert health["missing"]["workers"] == 1 and health["running"] == 6
             assert 0 < health["missing"]["memory_bytes"] < needed_bytes
             assert "GiB is enough" in health["error"]["message"]
@@ -71,3 +72,4 @@ def test_before_the_first_plan_nobody_waits(home):
         assert status == 503 and answer["error"]["message"]
         status, health = c.get("/health")
         assert status == 503 and health["status"] == "loading" and "missing" not in health
+        assert c.get("/ready") == (503, {"status": "not ready"})
