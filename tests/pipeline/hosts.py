@@ -89,6 +89,16 @@ class Network:
         subprocess.run(["tc", "-n", self.space(host), "qdisc", "replace", "dev", "eth0", *shape],
                        check=True)
 
+    def plug(self, host, is_in=True):
+        """Its cable. Without, what is sent is lost, and no side is told."""
+        ip("link", "set", self.link(host), "up" if is_in else "down")
+
+    def remove(self, host):
+        """With its connections, of which nobody hears; its processes must have ended. add() makes a
+        new one of the same address."""
+        subprocess.run(["ip", "link", "del", self.link(host)], capture_output=True)
+        subprocess.run(["ip", "netns", "del", self.space(host)], capture_output=True)
+
     def space(self, host):
         return f"{self.name}h{host + 1}"
 
@@ -108,8 +118,7 @@ class Network:
 
     def close(self):
         for host in range(self.n_hosts):
-            subprocess.run(["ip", "netns", "del", self.space(host)], capture_output=True)
-            subprocess.run(["ip", "link", "del", self.link(host)], capture_output=True)
+            self.remove(host)
         subprocess.run(["ip", "link", "del", self.name], capture_output=True)
 
     def __enter__(self):
