@@ -80,7 +80,7 @@ int deployment_open(struct deployment *d, const struct deployment_spec *spec, st
 {
     /* Epochs go on from the clock, so that a coordinator that was restarted never takes results of
      * the one before for its own. */
-    *d = (struct deployment){.spec = *spec, .newest_epoch = (uint64_t)clock_unix_s()};
+    *d = (struct deployment){.spec = *spec, .newest_epoch = (uint64_t)clock_unix_ms()};
     int rc = weight_file_open(&d->weights, spec->model_path, err);
     if (rc == 0)
         rc = model_config_read(&d->model, d->weights, err);

@@ -2,6 +2,7 @@
 two of them alone, looked at closely."""
 
 import re
+import signal
 import time
 
 import pytest
@@ -83,3 +84,14 @@ def test_partitions_that_heal_after_10_s(tmp_path):
 def stages(place):
     """Who computes, in the order of the pipeline."""
     return [w["name"] for w in place.state()["workers"] if w["stage"] is not None]
+
+
+def test_an_epoch_is_used_once(tmp_path):
+    """However soon a coordinator follows another: what is on its way from one is not for the next."""
+    with hosts.Network(1) as network, place_of(tmp_path, network, "1GiB", cuts=None) as place:
+        place.start()
+        for _ in range(4):
+            epoch = place.state()["epoch"]
+            place.restart_coordinator(signal.SIGKILL)
+            assert place.state()["epoch"] > epoch
+        assert place.stop() == []
