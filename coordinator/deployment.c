@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "coordinator/reunion.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -189,6 +190,8 @@ static int deployment_plan_anew(struct deployment *d, const struct registry *r,
     struct deployment_plan best;
     int rc = ERR_MEMORY;
     *ret_n = deployment_candidates(r, false, entries);
+    if (!d->served_once)
+        reunion_order(entries, *ret_n);
     if (*ret_n > 0)
         rc = deployment_make_plan(d, entries, *ret_n, &best, err);
     if (rc != 0) {
@@ -442,7 +445,7 @@ int deployment_review(struct deployment *d, struct registry *r, struct pipeline 
         d->obstacle = r->expulsion;
     r->expulsion.code = ERR_NONE;
     int rc = 0;
-    bool look = r->joined || r->stage_failed || d->awaits_measures;
+    bool look = r->joined || r->stage_failed || d->awaits_measures || d->awaits_reunion;
     if (deployment_review_losses(d, r, p, ret_event))
         look = true;
     else if (r->stage_failed && r->failed_epoch == d->plan.epoch && d->state != DEPLOYMENT_WAITING)
@@ -453,7 +456,9 @@ int deployment_review(struct deployment *d, struct registry *r, struct pipeline 
     r->joined = r->measured = r->stage_lost = r->stage_failed = r->stage_ready = false;
     /* What was in service is not kept waiting. */
     d->awaits_measures = look && deployment_await_measures(d, r) && !d->served_once;
-    if (rc == 0 && look && d->state == DEPLOYMENT_WAITING && !d->awaits_measures)
+    d->awaits_reunion = look && !d->served_once && reunion_is_awaited(r, clock_now_ms());
+    if (rc == 0 && look && d->state == DEPLOYMENT_WAITING && !d->awaits_measures &&
+        !d->awaits_reunion)
         rc = deployment_try_plan(d, r, p, err);
     if (rc == 0 && ready && d->state == DEPLOYMENT_LOADING && deployment_all_ready(d, r))
         deployment_begin(d, r, p, ret_event);
@@ -497,6 +502,8 @@ void deployment_explain(const struct deployment *d, const struct registry *r, ch
     case DEPLOYMENT_WAITING:
         if (d->served_once || d->obstacle.code)
             deployment_explain_obstacle(d, r, to, size);
+        else if (d->awaits_reunion)
+            snprintf(to, size, "the other workers of the plan before are expected");
         else if (d->awaits_measures && r->n_workers >= wanted)
             snprintf(to, size, "workers are measuring how fast they are");
         else if (r->n_workers < wanted)

@@ -65,6 +65,7 @@ struct deployment {
     struct plan_model costs;
     bool wants_measures; /* the model is large enough for them to matter */
     bool awaits_measures;
+    bool awaits_reunion; /* of workers that have a plan from before (reunion.h) */
 
     /* the manifest is computed beside the event loop */
     pthread_t hasher;

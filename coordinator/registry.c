@@ -341,12 +341,13 @@ static void registry_on_hello(struct registry *r, const struct wire_identity *fr
     w->numa_nodes = h->numa_nodes < 65536 ? (int)h->numa_nodes : 0;
     w->most_threads =
         h->most_threads > h->threads && h->most_threads < 4096 ? (int)h->most_threads : w->threads;
-    w->last_heard_ms = clock_now_ms();
+    w->last_heard_ms = w->joined_ms = clock_now_ms();
     w->fd = from->fd;
     w->stage = w->first_layer = w->end_layer = -1;
     w->next_stage = w->next_first_layer = w->next_end_layer = -1;
     w->last_stage = -1;
-    w->had_stage = h->stage;
+    w->had_stage = h->stage <= h->stages && h->stages <= MAX_WORKERS ? h->stage : 0;
+    w->had_stages = w->had_stage ? h->stages : 0;
     struct worker_entry **place = &r->workers;
     while (*place && !(w->had_stage && (*place)->had_stage > w->had_stage))
         place = &(*place)->next;

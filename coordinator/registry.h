@@ -36,7 +36,9 @@ struct worker_entry {
     int threads;
     int64_t memory_bytes; /* offered */
     int cores, efficient_cores, numa_nodes, most_threads;
-    uint32_t had_stage; /* + 1, when it joined: it has these layers still; 0: none */
+    uint32_t had_stage;  /* + 1, when it joined: it has these layers still; 0: none */
+    uint32_t had_stages; /* of the plan that this one is of; at most 1024 */
+    int64_t joined_ms;
     int64_t last_heard_ms;
     int fd;                  /* of its connection; -1: unknown */
     int64_t disconnected_ms; /* since when it has none; 0: it has one */

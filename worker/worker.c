@@ -100,7 +100,7 @@ static void worker_say_hello(struct worker *w)
     hello.efficient_cores = (uint32_t)placement_efficient_cores(w->placement);
     hello.numa_nodes = (uint32_t)placement_numa_nodes(w->placement);
     hello.most_threads = hello.threads > hello.cores ? hello.threads : hello.cores;
-    hello.stage = worker_runner_stage(w->runner);
+    hello.stage = worker_runner_stage(w->runner, &hello.stages);
     hello.content_endpoint = (char *)content_endpoint(w->content);
     hello.exam = &w->exam.message;
     worker_send(w, PACELINE__CONTROL__BODY_HELLO, &hello);

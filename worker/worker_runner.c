@@ -42,7 +42,7 @@ struct worker_runner {
     struct packs *packs;
     struct scrub *scrub; /* or NULL */
     char commands_endpoint[64], news_endpoint[64];
-    atomic_uint_fast64_t steps, busy_us, sent_bytes, damaged, epoch, stage, standby_epoch;
+    atomic_uint_fast64_t steps, busy_us, sent_bytes, damaged, epoch, standby_epoch;
     atomic_int_fast64_t busy_since_us; /* of the step under way; 0: none */
     atomic_uint_fast64_t busy_epoch, busy_step;
     sem_t retired;
@@ -98,7 +98,6 @@ static void runner_put(struct worker_runner *r, struct assignment **place, struc
     *place = a;
     const struct assignment *newest = r->next ? r->next : r->now;
     atomic_store(&r->epoch, newest ? newest->load->epoch : 0);
-    atomic_store(&r->stage, newest ? newest->load->stage + 1 : 0);
     pthread_mutex_unlock(&r->lock);
     assignment_free(old);
 }
@@ -843,9 +842,14 @@ int worker_runner_examine(struct worker_runner *r, uint32_t round, struct err *e
     return runner_command(r, &command, err);
 }
 
-uint32_t worker_runner_stage(const struct worker_runner *r)
+uint32_t worker_runner_stage(struct worker_runner *r, uint32_t *ret_stages)
 {
-    return (uint32_t)atomic_load(&r->stage);
+    pthread_mutex_lock(&r->lock);
+    const struct assignment *newest = r->next ? r->next : r->now;
+    uint32_t stage = newest ? newest->load->stage + 1 : 0;
+    *ret_stages = newest ? newest->load->n_stages : 0;
+    pthread_mutex_unlock(&r->lock);
+    return stage;
 }
 
 void worker_runner_counters(const struct worker_runner *r, struct worker_counters *ret_counters)

@@ -86,8 +86,9 @@ int worker_runner_unload(struct worker_runner *r, uint64_t epoch, bool only, boo
                          struct err *err);
 /* The next loads may be of lower epochs than what was unloaded: another coordinator counts anew. */
 int worker_runner_forget(struct worker_runner *r, struct err *err);
-/* Place in the pipeline of the newest stage that is ready, + 1; 0: none. */
-uint32_t worker_runner_stage(const struct worker_runner *r);
+/* Place in the pipeline of the newest stage that is ready, + 1, and how long the pipeline is; 0:
+ * none. */
+uint32_t worker_runner_stage(struct worker_runner *r, uint32_t *ret_stages);
 void worker_runner_counters(const struct worker_runner *r, struct worker_counters *ret_counters);
 
 #endif

@@ -3,6 +3,7 @@ two of them alone, looked at closely."""
 
 import re
 import signal
+import threading
 import time
 
 import pytest
@@ -84,6 +85,32 @@ def test_partitions_that_heal_after_10_s(tmp_path):
 def stages(place):
     """Who computes, in the order of the pipeline."""
     return [w["name"] for w in place.state()["workers"] if w["stage"] is not None]
+
+
+def test_a_coordinator_that_is_restarted_has_its_workers_at_once(tmp_path):
+    """They keep their weights: nothing is loaded, fetched or packed again."""
+    questions = make_questions(8, seed=4)
+    memory = chaos_run.prepare(tmp_path, questions)
+    with hosts.Network(3) as network, place_of(tmp_path, network, memory) as place:
+        place.start()
+        # The third one packs beforehand what it may once be asked for.
+        wait_until(lambda: any((w["standby"] or {}).get("ready")
+                               for w in place.state()["workers"]), 60, "the standby is ready")
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            logs = [len(m.worker.text()) for m in place.machines]
+            before = stages(place)
+            late = [m.worker for m in place.machines if m.name in before]
+            for worker in late:  # who stands by knocks before those who have the stages
+                worker.stand_still()
+            threading.Timer(0.8, lambda late=late: [w.signal(signal.SIGCONT) for w in late]).start()
+            place.restart_coordinator(number)
+            assert place.restarts_s[-1] < 3 + 6, place.text()  # 3 s, on a machine that has time
+            state = place.state()
+            assert stages(place) == before
+            assert all(w["load_total"] == 0 for w in state["workers"] if w["stage"] is not None)
+            for m, seen in zip(place.machines, logs):
+                assert "fetched" not in m.worker.text()[seen:], m.worker.text()
+        assert place.stop() == []
 
 
 def test_an_epoch_is_used_once(tmp_path):

@@ -33,6 +33,7 @@ paceline_test(test_duty stage)
 if(SYSTEMD_FOUND)
     target_compile_definitions(test_duty PRIVATE HAVE_SYSTEMD)
 endif()
+paceline_test(test_reunion schedule)
 paceline_test(test_suspects schedule)
 target_sources(test_suspects PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/fake_stage.c
                ${CMAKE_SOURCE_DIR}/tests/support/scheduler_world.c)
