@@ -154,13 +154,16 @@ static void who_is_there_by_chance_is_not_blamed(void **state)
         struct world w;
         world_open(&w, seed, 1 + (int)(seed % 3), world_spec(6, 700, 64, 16, 40, 0));
         add_others(&w, 12);
-        for (int i = 0; w.n_requests; i++) {
+        for (int i = 0, n_taken = 0, n_ends = 0; w.n_requests && i < 100000; i++) {
             world_send(&w);
             world_check(&w);
-            if (i % 20 == 0)
-                assert_null(end_worker(&w, i % 40 == 0));
-            else if (fake_stage_answer(&w.stage))
+            if (n_taken == (n_ends ? 60 : 3)) {
+                assert_null(end_worker(&w, n_ends++ % 2 == 0));
+                n_taken = 0;
+            } else if (fake_stage_answer(&w.stage)) {
+                n_taken++;
                 world_take(&w);
+            }
         }
         world_finish(&w);
         world_close(&w);
