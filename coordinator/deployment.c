@@ -263,13 +263,12 @@ static bool deployment_all_ready(const struct deployment *d, const struct regist
     return true;
 }
 
-/* Without a cause that is known, nor any result: what is replayed may be what breaks it. */
+/* Without a cause that is known, nor any step that came back: what is replayed may be what breaks
+ * it. */
 static void deployment_count_barren(struct deployment *d, const struct pipeline *p,
                                     enum deployment_event *ret_event)
 {
-    if (p->n_results > 0)
-        d->n_barren = 0;
-    else if (p->next_step > 1)
+    if (p->next_step > 1 && p->n_steps_back == 0)
         d->n_barren++;
     if (d->n_barren < MAX_BARREN)
         return;
@@ -284,6 +283,8 @@ static void deployment_count_barren(struct deployment *d, const struct pipeline 
 void deployment_interrupt(struct deployment *d, struct registry *r, struct pipeline *p,
                           const struct deployment_loss *loss, enum deployment_event *ret_event)
 {
+    if (p->n_steps_back > 0)
+        d->n_barren = 0;
     if (d->state == DEPLOYMENT_SERVING) {
         *ret_event = DEPLOYMENT_LOST;
         d->loss = loss ? *loss : (struct deployment_loss){.is_suspicious = false};
@@ -319,9 +320,10 @@ static int deployment_on_failure(struct deployment *d, struct registry *r, struc
     log_error("%s", r->failure.text);
     deployment_interrupt(d, r, p, is_machine ? NULL : &refused, ret_event);
     d->obstacle = r->failure;
-    /* Who promised more memory than there is, is no reason to do without the others. */
-    bool goes_on = r->failure.code == ERR_CANCELLED ||
-                   (r->failure.code == ERR_MEMORY && deployment_others_suffice(d, r));
+    /* One that cannot load is no reason to do without the others, or without those that may come.
+     */
+    bool goes_on = r->failure.code == ERR_CANCELLED || deployment_others_suffice(d, r) ||
+                   !d->spec.workers_wanted;
     if (!d->served_once && !goes_on) {
         /* The workers that were said to suffice do not: file or memory is not what it should be. */
         *err = r->failure;

@@ -143,7 +143,7 @@ static void worker_open(struct world *world)
 
 /* ---- the world ---- */
 
-static int world_open(void **state)
+static int world_open_with(void **state, int workers)
 {
     static struct world w;
     struct err err = {0};
@@ -151,7 +151,7 @@ static int world_open(void **state)
     snprintf(w.settings.cluster_host, sizeof w.settings.cluster_host, "127.0.0.1");
     snprintf(w.settings.model_path, sizeof w.settings.model_path, "%s", MODEL);
     snprintf(w.settings.home, sizeof w.settings.home, "/nonexistent");
-    w.settings.workers = 1;
+    w.settings.workers = workers;
     w.settings.context = CONTEXT;
     w.settings.concurrency = CONCURRENCY;
     w.settings.queue = 8;
@@ -164,6 +164,16 @@ static int world_open(void **state)
     worker_open(&w);
     *state = &w;
     return 0;
+}
+
+static int world_open(void **state)
+{
+    return world_open_with(state, 1);
+}
+
+static int world_open_for_any(void **state)
+{
+    return world_open_with(state, 0);
 }
 
 static int world_close(void **state)
@@ -543,6 +553,26 @@ static void the_first_plan_that_fails_ends_the_program(void **state)
     assert_non_null(strstr(err.text, "another file"));
 }
 
+/* Without a number of workers there may be others. */
+static void a_first_plan_that_fails_may_wait(void **state)
+{
+    struct world *w = *state;
+    struct coordinator_status s;
+    w->worker.refusal = "another file";
+    worker_hello(&w->worker);
+    RUN_UNTIL(w, w->worker.n_loads == 1);
+    for (int i = 0; i < 20; i++) {
+        struct err err = {0};
+        assert_int_equal(world_turn(w, &err), 0);
+    }
+    coordinator_status(w->coordinator, &s);
+    assert_false(s.ready);
+    assert_non_null(strstr(s.waiting_for, "another file"));
+    w->worker.refusal = NULL;
+    worker_hello(&w->worker);
+    RUN_UNTIL(w, is_ready(w));
+}
+
 /* Later the cluster may be repaired, and says meanwhile what is wrong. */
 static void a_later_plan_that_fails_does_not(void **state)
 {
@@ -661,6 +691,8 @@ int main(void)
         TEST(barren_plans_come_to_an_end),
         TEST(a_step_that_fails_again_fails_its_request_in_its_words),
         TEST(the_first_plan_that_fails_ends_the_program),
+        cmocka_unit_test_setup_teardown(a_first_plan_that_fails_may_wait, world_open_for_any,
+                                        world_close),
         TEST(a_later_plan_that_fails_does_not),
         TEST(what_comes_while_nobody_serves_waits),
         TEST(cancelled_requests_leave_nothing_behind),
