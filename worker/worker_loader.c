@@ -173,21 +173,24 @@ static void *loader_main(void *argument)
     struct worker_loader *l = argument;
     struct err err = {0};
     omp_set_num_threads(l->spec.runner->threads);
-    int rc = wire_socket(&l->news, l->spec.runner->zmq, ZMQ_PUSH, NULL, &err);
-    if (rc != 0 || zmq_connect(l->news, l->spec.news_endpoint) != 0) {
-        log_error("a stage cannot be loaded: %s", rc != 0 ? err.text : zmq_strerror(errno));
-    } else {
-        rc = l->is_standby ? loader_make_standby(l, &err) : loader_run(l, &err);
-        if (rc != 0)
-            loader_tell(l, &(struct worker_news){.kind = WORKER_FAILED, .failure = err});
-        assignment_let_stage_go(l->made);
-        l->made = NULL;
-        content_give_memory_back();
-        loader_tell(l, &(struct worker_news){.kind = WORKER_LOADED});
-    }
-    if (l->news)
-        zmq_close(l->news);
+    int rc = l->is_standby ? loader_make_standby(l, &err) : loader_run(l, &err);
+    if (rc != 0)
+        loader_tell(l, &(struct worker_news){.kind = WORKER_FAILED, .failure = err});
+    assignment_let_stage_go(l->made);
+    l->made = NULL;
+    content_give_memory_back();
+    loader_tell(l, &(struct worker_news){.kind = WORKER_LOADED});
+    zmq_close(l->news);
     return NULL;
+}
+
+/* Before the thread runs: one without words would be waited for for ever. */
+static int loader_open_news(struct worker_loader *l, struct err *err)
+{
+    int rc = wire_socket(&l->news, l->spec.runner->zmq, ZMQ_PUSH, NULL, err);
+    if (rc == 0 && zmq_connect(l->news, l->spec.news_endpoint) != 0)
+        rc = err_set(err, ERR_INTERNAL, "loading thread: %s", zmq_strerror(errno));
+    return rc;
 }
 
 int worker_loader_start(struct worker_loader **ret_loader, const struct worker_loader_spec *spec,
@@ -201,10 +204,15 @@ int worker_loader_start(struct worker_loader **ret_loader, const struct worker_l
     l->deployment = l->load->deployment;
     l->epoch = l->load->epoch;
     l->is_standby = l->load->standby;
-    int failed = pthread_create(&l->thread, NULL, loader_main, l);
-    if (failed) {
+    int rc = loader_open_news(l, err);
+    int failed = rc == 0 ? pthread_create(&l->thread, NULL, loader_main, l) : 0;
+    if (failed)
+        rc = err_set(err, ERR_MEMORY, "loading thread: %s", strerror(failed));
+    if (rc != 0) {
+        if (l->news)
+            zmq_close(l->news);
         free(l);
-        return err_set(err, ERR_MEMORY, "loading thread: %s", strerror(failed));
+        return rc;
     }
     *ret_loader = l;
     return 0;

@@ -760,10 +760,9 @@ int worker_runner_forget(struct worker_runner *r, struct err *err)
     return runner_command(r, &command, err);
 }
 
-/* The loader has ended: who waits for it is next. */
-static void runner_on_loaded(struct worker_runner *r)
+/* The loader has ended: who waits for it is next. true: that could not begin, which is news. */
+static bool runner_on_loaded(struct worker_runner *r, struct worker_news *ret_news)
 {
-    struct err err = {0};
     if (r->is_standby_unwanted) /* it may have been made all the same */
         runner_stand_by(r, NULL);
     r->is_standby_unwanted = false;
@@ -771,10 +770,15 @@ static void runner_on_loaded(struct worker_runner *r)
     r->loader = NULL;
     if (!r->pending) {
         packs_trim(r->packs);
-    } else if (runner_begin_loading(r, &err) != 0) {
-        log_error("%s", err.text);
-        runner_drop_pending(r);
+        return false;
     }
+    *ret_news = (struct worker_news){.kind = WORKER_FAILED,
+                                     .deployment = r->pending->load->deployment,
+                                     .epoch = r->pending->load->epoch};
+    if (runner_begin_loading(r, &ret_news->failure) == 0)
+        return false;
+    runner_drop_pending(r);
+    return true;
 }
 
 bool worker_runner_next_news(struct worker_runner *r, struct worker_news *ret_news)
@@ -782,7 +786,8 @@ bool worker_runner_next_news(struct worker_runner *r, struct worker_news *ret_ne
     while (zmq_recv(r->news_in, ret_news, sizeof *ret_news, ZMQ_DONTWAIT) == sizeof *ret_news) {
         if (ret_news->kind != WORKER_LOADED)
             return true;
-        runner_on_loaded(r);
+        if (runner_on_loaded(r, ret_news))
+            return true;
     }
     return false;
 }
