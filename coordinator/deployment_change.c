@@ -185,6 +185,8 @@ static void change_switch(struct deployment *d, struct registry *r, struct pipel
     Paceline__Unload unload = PACELINE__UNLOAD__INIT;
     unload.deployment = 1;
     unload.epoch = d->next.epoch - 1;
+    if (p->n_steps_back > 0) /* the plan that ends was of use */
+        d->n_barren = 0;
     d->plan = d->next;
     for (struct worker_entry *w = r->workers; w; w = w->next) {
         w->stage = w->next_stage;

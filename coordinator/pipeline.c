@@ -71,7 +71,7 @@ int pipeline_connect(struct pipeline *p, uint64_t epoch, int n_stages, const cha
     p->epoch = epoch;
     p->n_stages = n_stages;
     p->next_step = 1;
-    p->n_results = 0;
+    p->n_steps_back = 0;
     p->longest_us = 0;
     int rc = step_cost_init(&p->cost, n_stages, err);
     if (rc == 0)
@@ -252,7 +252,7 @@ static void pipeline_on_result(struct pipeline *p, const Paceline__StepResult *r
         p->is_broken = true;
         return;
     }
-    p->n_results += result->n_results;
+    p->n_steps_back++;
     if (answered_us - s->sent_us > p->longest_us)
         p->longest_us = answered_us - s->sent_us;
     pipeline_learn_cost(p, s, result);

@@ -47,7 +47,7 @@ struct pipeline {
     struct pipeline_step *oldest, *newest;
     int n_in_flight, n_decode_steps; /* the latter: those that carry decode rows */
     int64_t longest_us;              /* that a step of this plan was under way */
-    uint64_t n_results;              /* outputs that came back since the plan began */
+    uint64_t n_steps_back;           /* since the plan began */
     uint64_t n_damaged;              /* results whose checksum was wrong, since it was opened */
     struct timeline *timeline;       /* gets the steps that came back; borrowed, or NULL */
     struct metrics *metrics;         /* the same */

@@ -154,7 +154,8 @@ static void registry_identify(const struct registry *r, const struct worker_entr
 
 void registry_lose_stage(struct registry *r, const struct worker_entry *w, enum worker_end end)
 {
-    if (w->stage >= 0) {
+    /* Of several in one turn the one that crashed tells most. */
+    if (w->stage >= 0 && !(r->stage_lost && r->lost_end == WORKER_CRASHED)) {
         r->stage_lost = true;
         r->lost_end = end;
         r->lost_step = 0;

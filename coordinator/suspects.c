@@ -19,6 +19,7 @@ void suspects_prove(struct choice *c, int end)
     if (end <= c->n_proven)
         return;
     c->n_proven = end;
+    c->n_alone = 0; /* not in a row any more */
     if (end >= c->suspect_end)
         c->suspect_end = c->n_ends = c->n_alone = c->n_seen = 0;
 }

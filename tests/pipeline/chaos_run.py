@@ -127,7 +127,10 @@ def words(r):
     if r["restart_s"]:
         lines.append("from the coordinator's start to service: median {:.2f} s, worst {:.2f} s".format(
             *spread(r["restart_s"])))
-    lines.append(f"memory and descriptors are {'' if r['is_flat'] else 'NOT '}flat:")
+    if r["lives"]:
+        lines.append(f"memory and descriptors are {'' if r['is_flat'] else 'NOT '}flat:")
+    else:
+        lines.append("memory and descriptors were not judged: no process lived long enough")
     lines += ["  {name:12}{seconds:5} s   {mib[0]:6.1f} -> {mib[1]:6.1f} MiB (most {most_mib:.1f}), "
               "{fds[0]:.0f} -> {fds[1]:.0f} descriptors (most {most_fds})".format(**life) +
               ("" if life["is_flat"] else "   NOT FLAT") for life in r["lives"]]
