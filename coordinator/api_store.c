@@ -220,7 +220,7 @@ static void api_store_begin_again(struct api_store *s, struct api *api)
         next = d->next;
         if (d->runner)
             continue;
-        int rc = d->n_restarts > API_STORE_RESTARTS
+        int rc = d->n_restarts >= API_STORE_RESTARTS
                      ? err_set(&failure, ERR_INTERNAL,
                                "The coordinator was restarted %d times without a new token of this "
                                "request: it may be what ends it, and is not tried again.",
@@ -237,6 +237,7 @@ static void api_store_begin_again(struct api_store *s, struct api *api)
             log_warning("%s could not be finished after the restart: %s", d->id, failure.text);
             api_store_finish(s, d, API_FAILED, &failure);
         } else {
+            api_store_note_restart(s, d);
             api_store_news(d->runner);
         }
     }

@@ -58,7 +58,7 @@ struct api_stored {
 
     struct api_call *runner; /* owned; NULL: it is over, or has to be begun again */
     struct api_call *followers;
-    int n_restarts;  /* of the coordinator, since its last token */
+    int n_restarts;  /* how often it was begun again since its last token */
     bool is_noted;   /* the journal has it */
     bool is_removed; /* nobody finds it any more; it is freed when nobody needs it */
     size_t bytes;

@@ -70,9 +70,18 @@ void api_store_note(struct api_store *s, struct api_stored *d)
         has_news = true;
     }
     if (has_news && d->n_restarts) {
-        journal_progress(s->journal, d->id);
+        journal_restarts(s->journal, d->id, 0);
         d->n_restarts = 0;
     }
+}
+
+void api_store_note_restart(struct api_store *s, struct api_stored *d)
+{
+    d->n_restarts++;
+    if (!s->journal || !d->is_noted)
+        return;
+    journal_restarts(s->journal, d->id, d->n_restarts);
+    journal_hurry(s->journal); /* it may end us soon */
 }
 
 void api_store_await(struct api_call *c)

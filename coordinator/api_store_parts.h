@@ -51,6 +51,8 @@ void api_store_log_all(struct api_store *s, struct api_stored *d);
 void api_store_open_journal(struct api_store *s);
 /* Tells the journal of the call, if it does not know it, and of its new tokens. */
 void api_store_note(struct api_store *s, struct api_stored *d);
+/* It has been begun again: what ends the coordinator next may be its doing. */
+void api_store_note_restart(struct api_store *s, struct api_stored *d);
 void api_store_note_end(struct api_store *s, struct api_stored *d);
 void api_store_note_removal(struct api_store *s, struct api_stored *d);
 /* Logs what has become of the journal. */

@@ -149,11 +149,13 @@ int http_server_open(struct http_server **ret_server, const struct http_server_s
     if (rc == 0)
         rc = http_server_copy_keys(s, spec, err);
     if (rc == 0)
+        rc = http_listen_open(spec->host, spec->port, &listen_fd, &s->port, err);
+    if (rc == 0)
         rc = http_server_open_store(s, spec, err);
     if (rc == 0)
         rc = http_server_open_planner(s, err);
-    if (rc == 0)
-        rc = http_listen_open(spec->host, spec->port, &listen_fd, &s->port, err);
+    if (rc != 0 && listen_fd >= 0)
+        close(listen_fd);
     if (rc == 0)
         rc = http_server_start_daemon(s, spec, listen_fd, err);
     if (rc != 0) {

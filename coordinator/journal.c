@@ -147,9 +147,12 @@ void journal_add_tokens(struct journal *j, const char *id, int choice, int64_t a
     journal_put(j, n, length);
 }
 
-void journal_progress(struct journal *j, const char *id)
+void journal_restarts(struct journal *j, const char *id, int n_restarts)
 {
-    journal_put(j, journal_note_new(JOURNAL_PROGRESS, id, 0), 0);
+    struct journal_note *n = journal_note_new(JOURNAL_RESTARTS, id, 0);
+    if (n)
+        n->n_restarts = n_restarts;
+    journal_put(j, n, 0);
 }
 
 void journal_end(struct journal *j, const char *id, const struct journal_end *end)

@@ -24,8 +24,8 @@ void journal_add(struct journal *j, const struct journal_call *call);
 /* More of a choice's log, which begins at byte `at`. */
 void journal_add_tokens(struct journal *j, const char *id, int choice, int64_t at, const void *data,
                         size_t length);
-/* It has got on since the last restart. */
-void journal_progress(struct journal *j, const char *id);
+/* How often it was begun again since its last token. */
+void journal_restarts(struct journal *j, const char *id, int n_restarts);
 void journal_end(struct journal *j, const char *id, const struct journal_end *end);
 void journal_remove(struct journal *j, const char *id);
 

@@ -17,7 +17,7 @@ enum {
 enum {
     ADD_CALL,
     ADD_TOKENS,
-    GET_ON,
+    SET_RESTARTS,
     END_CALL,
     REMOVE_CALL,
     REMOVE_TOKENS,
@@ -57,7 +57,7 @@ static const char *const journal_file_sql[N_STATEMENTS] = {
                  " seed, created, n_prompts, n_choices, is_kept, is_background, with_records)"
                  " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     [ADD_TOKENS] = "INSERT OR REPLACE INTO tokens (id, choice, at, data) VALUES (?, ?, ?, ?)",
-    [GET_ON] = "UPDATE calls SET n_restarts = 0 WHERE id = ?",
+    [SET_RESTARTS] = "UPDATE calls SET n_restarts = ? WHERE id = ?",
     [END_CALL] = "UPDATE calls SET outcome = ?, n_cached = ?, failure_code = ?, failure = ?,"
                  " finished = ? WHERE id = ?",
     [REMOVE_CALL] = "DELETE FROM calls WHERE id = ?",
@@ -232,6 +232,15 @@ static int journal_file_add_tokens(struct journal_file *f, const struct journal_
     return journal_file_run(f, ADD_TOKENS, err);
 }
 
+static int journal_file_set_restarts(struct journal_file *f, const struct journal_note *n,
+                                     struct err *err)
+{
+    sqlite3_stmt *s = f->statements[SET_RESTARTS];
+    sqlite3_bind_int(s, 1, n->n_restarts);
+    journal_file_bind(s, 2, n->id);
+    return journal_file_run(f, SET_RESTARTS, err);
+}
+
 static int journal_file_end_call(struct journal_file *f, const struct journal_note *n,
                                  struct err *err)
 {
@@ -261,9 +270,8 @@ static int journal_file_apply(struct journal_file *f, const struct journal_note 
         return journal_file_add_call(f, n, err);
     case JOURNAL_TOKENS:
         return journal_file_add_tokens(f, n, err);
-    case JOURNAL_PROGRESS:
-        journal_file_bind(f->statements[GET_ON], 1, n->id);
-        return journal_file_run(f, GET_ON, err);
+    case JOURNAL_RESTARTS:
+        return journal_file_set_restarts(f, n, err);
     case JOURNAL_END:
         return journal_file_end_call(f, n, err);
     default:
@@ -354,11 +362,7 @@ static int journal_file_each(struct journal_file *f, const char *sql,
 
 int journal_file_load(struct journal_file *f, const struct journal_reader *reader, struct err *err)
 {
-    int rc =
-        journal_file_exec(f, "UPDATE calls SET n_restarts = n_restarts + 1 WHERE outcome = 0", err);
-    if (rc != 0)
-        return rc;
-    rc = journal_file_each(
+    int rc = journal_file_each(
         f,
         "SELECT id, path, tenant, request_id, bits, body, prompts, seed, created, n_prompts,"
         " n_choices, is_kept, is_background, with_records, outcome, n_cached, failure_code, "

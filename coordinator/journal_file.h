@@ -25,7 +25,7 @@ struct journal_call {
     size_t body_length, prompts_length;
     int64_t seed, created_unix_s;
     int n_prompts, n_choices; /* n_choices: of each prompt */
-    int n_restarts; /* read: how often the file was opened since its last token, while it runs */
+    int n_restarts;           /* read: how often it was begun again since its last token */
     bool is_kept, is_background, with_records;
 };
 
@@ -36,7 +36,7 @@ struct journal_end {
     int64_t finished_unix_s;
 };
 
-enum journal_kind { JOURNAL_CALL, JOURNAL_TOKENS, JOURNAL_PROGRESS, JOURNAL_END, JOURNAL_REMOVE };
+enum journal_kind { JOURNAL_CALL, JOURNAL_TOKENS, JOURNAL_RESTARTS, JOURNAL_END, JOURNAL_REMOVE };
 
 /* A change. Of the fields after id, those of its kind count. */
 struct journal_note {
@@ -49,6 +49,7 @@ struct journal_note {
     int64_t at;       /* byte of the choice's log */
     const void *data; /* [length] */
     size_t length;
+    int n_restarts; /* JOURNAL_RESTARTS */
 };
 
 /* What journal_file_load() hands out: first the call, then its tokens in their order. */
@@ -63,7 +64,7 @@ struct journal_reader {
 /* Makes folder and file, for this user alone, when they are not there. ERR_IO: they cannot be
  * written, another process has the file, or it is none of ours. */
 int journal_file_open(struct journal_file **ret_file, const char *path, struct err *err);
-/* All calls, the oldest first; those that have not ended count one restart more. Ends with the
+/* All calls, the oldest first. Nothing is written, so a full disk is no hindrance. Ends with the
  * first failure of a reader's function. */
 int journal_file_load(struct journal_file *f, const struct journal_reader *reader, struct err *err);
 /* All changes in one transaction, or none. */

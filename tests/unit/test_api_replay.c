@@ -662,7 +662,7 @@ static void test_restarts_without_end(void **state)
     buf_init(&raw);
     int fd = begin_stream(f, CHAT, HELLO "}", 2, &had, &raw);
     for (int restart = 1; restart <= 7; restart++) {
-        change_server(p, restart != 4); /* then in order, so that the token is in the file */
+        change_server(p, false); /* in order, so that all that was noted is in the file */
         for (int i = 0; i < 2; i++) {
             fake_clock_advance(300);
             http_fixture_turn(f);
@@ -683,6 +683,52 @@ static void test_restarts_without_end(void **state)
     fake_coordinator_hold(f->coordinator, false);
     free_events(&had);
     buf_clear(&raw);
+}
+
+/* Restarts after which it was not begun again, for the model was not there, say nothing of it. */
+static void test_restarts_that_did_not_try_it(void **state)
+{
+    struct place *p = *state;
+    struct http_fixture *f = &p->fixture;
+    struct http_answer a;
+    struct events had, rest;
+    struct buf raw;
+    buf_init(&raw);
+    int fd = begin_stream(f, CHAT, HELLO "}", 2, &had, &raw);
+    fake_coordinator_set_ready(f->coordinator, false);
+    for (int restart = 0; restart < 6; restart++) {
+        change_server(p, false);
+        for (int i = 0; i < 2; i++) {
+            fake_clock_advance(300);
+            http_fixture_turn(f);
+        }
+    }
+    close(fd);
+    fake_coordinator_set_ready(f->coordinator, true);
+    fake_coordinator_hold(f->coordinator, false);
+    ask(f, CHAT, "{}", had.list[had.n - 1].id, &a);
+    assert_int_equal(a.status, 200);
+    take_events(&rest, buf_text(&a.body));
+    check_together(&had, had.n - 1, &rest, "<role>" SAID "<stop>0");
+    http_answer_clear(&a);
+    free_events(&had);
+    free_events(&rest);
+    buf_clear(&raw);
+}
+
+/* Whoever cannot have the port leaves the journal alone. */
+static void test_no_port_no_journal(void **state)
+{
+    struct place *p = *state;
+    struct http_server_spec spec = p->fixture.spec;
+    struct http_server *other = NULL;
+    struct err err = {0};
+    char path[160];
+    snprintf(path, sizeof path, "%s/other.db", p->folder);
+    spec.store.journal = path;
+    spec.port = http_server_port(p->fixture.server);
+    assert_int_equal(http_server_open(&other, &spec, &err), ERR_NETWORK);
+    assert_int_equal(access(path, F_OK), -1);
 }
 
 /* A full queue is no end: what was accepted once waits. */
@@ -835,6 +881,8 @@ int main(void)
         TEST(test_finished_for_nobody),
         TEST(test_another_model_is_told),
         TEST(test_restarts_without_end),
+        TEST(test_restarts_that_did_not_try_it),
+        TEST(test_no_port_no_journal),
         TEST(test_a_full_queue_waits),
         TEST(test_without_a_journal),
         cmocka_unit_test_setup_teardown(test_of_another_tenant, open_keys, close_place),
