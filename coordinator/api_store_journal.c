@@ -124,7 +124,7 @@ static int api_store_read_prompts(struct api_stored *d, const struct journal_cal
         if ((size_t)(end - at) >= sizeof n)
             memcpy(&n, at, sizeof n);
         if (n <= 0 || (size_t)n > ((size_t)(end - at) - sizeof n) / sizeof(uint32_t))
-            return err_set(err, ERR_IO, "the prompts of %s are damaged", call->id);
+            return err_set(err, ERR_IO, "its prompts are damaged");
         at += sizeof n;
         p->ids = malloc((size_t)n * sizeof *p->ids);
         if (!p->ids)
@@ -185,24 +185,29 @@ static int api_store_fill_call(struct api_store *s, struct api_stored *d,
     return api_store_read_prompts(d, call, err);
 }
 
+/* It stays where it is until it is known that the journal can be had. */
+static int api_store_leave_out(struct api_store *s, const struct journal_call *call,
+                               const char *why)
+{
+    log_warning("journal: call %.39s is left out: %s", call->id, why);
+    if (strlen(call->id) < JOURNAL_ID_BYTES)
+        buf_append(&s->unwanted, call->id, strlen(call->id) + 1);
+    return 0;
+}
+
 static int api_store_load_call(void *context, const struct journal_call *call,
                                const struct journal_end *end, struct err *err)
 {
     struct api_store *s = context;
-    if (!api_store_takes(s, call)) {
-        log_warning("journal: call %.39s is left out: its tenant or its endpoint is not there any "
-                    "more",
-                    call->id);
-        buf_append(&s->unwanted, call->id, strlen(call->id) + 1);
-        return 0;
-    }
+    if (!api_store_takes(s, call))
+        return api_store_leave_out(s, call, "its tenant or its endpoint is not there any more");
     struct api_stored *d = api_store_new_call(call->n_prompts, call->n_choices);
     if (!d)
         return err_set(err, ERR_MEMORY, "no memory for the calls of the journal");
     int rc = api_store_fill_call(s, d, call, end, err);
     if (rc != 0) {
         api_store_free_call(d);
-        return rc;
+        return rc == ERR_IO ? api_store_leave_out(s, call, err->text) : rc;
     }
     api_store_insert(s, d);
     s->n_to_begin += d->outcome == API_RUNS;

@@ -6,6 +6,7 @@ import http.client
 import json
 import resource
 import signal
+import sqlite3
 import threading
 import time
 
@@ -415,6 +416,24 @@ def test_a_full_disk(place):
         kill(c)
         with place.restart() as again:
             for name in names:
+                wait_until(lambda n=name: status_of(again, n) == "incomplete", 30, "it is there")
+
+
+def test_a_damaged_entry(place):
+    """It is left out and named; the others and the journal are not touched by it."""
+    with place.start() as c:
+        body = {**RESPONSE_BODY, "background": True, "max_output_tokens": 5}
+        names = [c.post(RESPONSES, body)[1]["id"] for _ in range(3)]
+        kill(c)
+        file, = (f for f in (place.home / "journal").iterdir() if not f.name.endswith("-wal"))
+        with contextlib.closing(sqlite3.connect(file)) as db:
+            db.execute("UPDATE calls SET prompts = x'ffff' WHERE id = ?", names[:1])
+            db.commit()
+        with place.restart() as again:
+            assert f"call {names[0]} is left out: its prompts are damaged" in again.coordinator.text()
+            assert again.get("/cluster")[1]["journal"]["state"] == "on"
+            assert again.get(f"{RESPONSES}/{names[0]}")[0] == 404
+            for name in names[1:]:
                 wait_until(lambda n=name: status_of(again, n) == "incomplete", 30, "it is there")
 
 

@@ -1,5 +1,6 @@
 /* Streams that clients go on with: after a broken connection, and after the server was another. */
 #include "coordinator/api_store.h"
+#include "coordinator/journal.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/http_fixture.h"
 
@@ -731,6 +732,92 @@ static void test_no_port_no_journal(void **state)
     assert_int_equal(access(path, F_OK), -1);
 }
 
+static int take_call(void *to, const struct journal_call *call, const struct journal_end *end,
+                     struct err *err)
+{
+    (void)err;
+    if (to)
+        journal_add(to, call);
+    if (to && end->outcome)
+        journal_end(to, call->id, end);
+    return 0;
+}
+
+static int take_tokens(void *to, const char *id, int choice, int64_t at, const void *data,
+                       size_t length, struct err *err)
+{
+    (void)err;
+    if (to)
+        journal_add_tokens(to, id, choice, at, data, length);
+    return 0;
+}
+
+/* All that is in the file is added to the journal `to`, or to none. */
+static struct journal *open_file(const char *path, struct journal *to)
+{
+    struct journal *j = NULL;
+    struct err err = {0};
+    const struct journal_reader reader = {
+        .context = to, .on_call = take_call, .on_tokens = take_tokens};
+    assert_int_equal(journal_open(&j, path, &reader, &err), 0);
+    return j;
+}
+
+/* Damaged entries stand before what is in the journal. */
+static void damage_journal(const struct place *p)
+{
+    char path[160];
+    static const struct {
+        const char *id, *prompts;
+    } cases[] = {{"damaged_1", "\xff\xff\xff\x7f"}, {"damaged_2", "\1\0\0\0"}, {"damaged_3", ""}};
+    snprintf(path, sizeof path, "%s/damaged.db", p->folder);
+    struct journal *j = open_file(path, NULL);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        journal_add(j, &(struct journal_call){.id = cases[i].id,
+                                              .path = CHAT,
+                                              .tenant = "default",
+                                              .request_id = "",
+                                              .bits = "",
+                                              .body = "{}",
+                                              .body_length = 2,
+                                              .prompts = cases[i].prompts,
+                                              .prompts_length = i < 2 ? 4 : 0,
+                                              .n_prompts = 1,
+                                              .n_choices = 1});
+    journal_close(open_file(p->journal, j));
+    journal_close(j);
+    copy_journal(p, path, p->journal);
+}
+
+/* A damaged entry costs no other one, nor the journal. */
+static void test_a_damaged_entry_is_left_out(void **state)
+{
+    struct place *p = *state;
+    struct http_fixture *f = &p->fixture;
+    struct http_answer a;
+    struct events had, rest;
+    struct buf raw;
+    buf_init(&raw);
+    int fd = begin_stream(f, CHAT, HELLO "}", 2, &had, &raw);
+    http_server_close(f->server);
+    close(fd);
+    damage_journal(p);
+    http_fixture_reopen(f);
+    http_fixture_ask(f, "GET", "/cluster", NULL, &a);
+    assert_string_equal(http_fixture_string(a.json, "journal.state"), "on");
+    http_answer_clear(&a);
+    change_server(p, false);
+    fake_coordinator_hold(f->coordinator, false);
+    ask(f, CHAT, "{}", had.list[had.n - 1].id, &a);
+    assert_int_equal(a.status, 200);
+    take_events(&rest, buf_text(&a.body));
+    check_together(&had, had.n - 1, &rest, "<role>" SAID "<stop>0");
+    http_answer_clear(&a);
+    free_events(&had);
+    free_events(&rest);
+    buf_clear(&raw);
+}
+
 /* A full queue is no end: what was accepted once waits. */
 static void test_a_full_queue_waits(void **state)
 {
@@ -883,6 +970,7 @@ int main(void)
         TEST(test_restarts_without_end),
         TEST(test_restarts_that_did_not_try_it),
         TEST(test_no_port_no_journal),
+        TEST(test_a_damaged_entry_is_left_out),
         TEST(test_a_full_queue_waits),
         TEST(test_without_a_journal),
         cmocka_unit_test_setup_teardown(test_of_another_tenant, open_keys, close_place),

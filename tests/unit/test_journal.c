@@ -416,6 +416,32 @@ static void test_a_full_disk(void **state)
     journal_close(j);
 }
 
+/* Reading needs no room: what is in the file is there after a start on a full disk. */
+static void test_a_start_on_a_full_disk(void **state)
+{
+    struct place *p = *state;
+    struct taken t;
+    struct err why = {0};
+    struct journal *j = must_open(p->path, &t);
+    journal_add(j, &example);
+    journal_add_tokens(j, "resp_1", 0, 0, "abcd", 4);
+    journal_close(j);
+    signal(SIGXFSZ, SIG_IGN);
+    limit_files(64);
+    j = must_open(p->path, &t);
+    assert_int_equal(t.n_calls, 1);
+    assert_int_equal(t.n_tokens, 1);
+    journal_restarts(j, "resp_1", 1);
+    wait_settled(j, journal_hurry(j));
+    wait_state(j, JOURNAL_WAITS, &why);
+    limit_files(RLIM_INFINITY);
+    wait_state(j, JOURNAL_WORKS, &why);
+    journal_close(j);
+    j = must_open(p->path, &t);
+    assert_int_equal(t.call.n_restarts, 1);
+    journal_close(j);
+}
+
 /* What waits for a full disk is bounded; beyond it the journal is given up, and that is told. */
 static void test_too_much_waits(void **state)
 {
@@ -456,6 +482,7 @@ int main(void)
         TEST(test_what_is_no_journal_is_refused),
         TEST(test_a_later_version_is_left_alone),
         TEST(test_a_full_disk),
+        TEST(test_a_start_on_a_full_disk),
         TEST(test_too_much_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
