@@ -97,7 +97,7 @@ struct api_call {
     struct api_stored *stored;
     enum api_role role;
     bool carries;      /* its client's leaving ends what it follows */
-    bool is_delivered; /* the client has got the whole answer */
+    bool is_delivered; /* the whole answer is on its way to the client */
     uint64_t ticket;   /* nothing is sent before the journal has come so far */
     struct api_call *next_follower, *next_woken;
     bool is_woken;

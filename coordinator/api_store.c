@@ -9,7 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { API_STORE_RUN_MS = 250, API_STORE_RETRY_MS = 1000, API_STORE_RESTARTS = 3 };
+enum {
+    API_STORE_RUN_MS = 250,
+    API_STORE_RETRY_MS = 1000,
+    API_STORE_RESTARTS = 3,
+    API_STORE_SENT_S = 60,
+};
 
 /* ---- calls in lists ---- */
 
@@ -52,7 +57,7 @@ static struct api_stored **api_store_bucket(const struct api_store *s, const cha
 
 static struct api_store_list *api_store_list_of(struct api_store *s, const struct api_stored *d)
 {
-    return d->outcome == API_RUNS ? &s->running : &s->over;
+    return d->outcome == API_RUNS ? &s->running : d->sent_unix_s ? &s->sent : &s->over;
 }
 
 static void api_store_list(struct api_store *s, struct api_stored *d)
@@ -178,6 +183,14 @@ void api_store_remove(struct api_store *s, struct api_stored *d)
         api_store_free_call(d);
 }
 
+void api_store_sent(struct api_store *s, struct api_stored *d)
+{
+    api_store_unlist(s, d);
+    d->sent_unix_s = clock_unix_s();
+    api_store_list(s, d);
+    api_store_note_removal(s, d);
+}
+
 void api_store_finish(struct api_store *s, struct api_stored *d, enum api_outcome outcome,
                       const struct err *failure)
 {
@@ -248,12 +261,14 @@ static bool api_store_is_in_use(const struct api_stored *d)
     return d->runner || d->followers;
 }
 
-/* What is over goes when it is old, or when there is too much of it, the oldest first. */
-static void api_store_forget(struct api_store *s)
+/* What is over goes when it is old (keep_s 0: never), or when there is too much in memory, the
+ * oldest first. */
+static void api_store_forget(struct api_store *s, const struct api_store_list *l, int64_t keep_s)
 {
     int64_t now_s = clock_unix_s();
-    for (struct api_stored *d = s->over.first, *next; d; d = next) {
-        bool is_old = s->spec.keep_s && d->finished_unix_s + s->spec.keep_s < now_s;
+    for (struct api_stored *d = l->first, *next; d; d = next) {
+        int64_t since_s = d->sent_unix_s ? d->sent_unix_s : d->finished_unix_s;
+        bool is_old = keep_s && since_s + keep_s < now_s;
         next = d->next;
         if (!is_old && (int64_t)s->bytes <= s->spec.most_bytes)
             return;
@@ -286,7 +301,8 @@ bool api_store_run(struct api_store *s, struct api *api)
             api_store_note(s, d);
     if (s->n_to_begin && now_ms >= s->begin_at_ms && !api->is_draining)
         api_store_begin_again(s, api);
-    api_store_forget(s);
+    api_store_forget(s, &s->sent, API_STORE_SENT_S);
+    api_store_forget(s, &s->over, s->spec.keep_s);
     api_store_watch_journal(s);
     return has_settled;
 }
@@ -339,17 +355,23 @@ void api_store_close(struct api_store *s)
     s->settled = UINT64_MAX;
 }
 
+static void api_store_free_list(const struct api_store_list *l)
+{
+    for (struct api_stored *d = l->first, *next; d; d = next) {
+        next = d->next;
+        api_store_free_runner(d);
+        api_store_free_call(d);
+    }
+}
+
 void api_store_free(struct api_store *s)
 {
     if (!s)
         return;
     api_store_close(s);
-    for (int i = 0; i < 2; i++)
-        for (struct api_stored *d = i ? s->over.first : s->running.first, *next; d; d = next) {
-            next = d->next;
-            api_store_free_runner(d);
-            api_store_free_call(d);
-        }
+    api_store_free_list(&s->running);
+    api_store_free_list(&s->over);
+    api_store_free_list(&s->sent);
     buf_clear(&s->unwanted);
     free(s);
 }

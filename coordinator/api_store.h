@@ -45,6 +45,7 @@ struct api_stored {
     char *body;
     size_t body_length;
     int64_t seed, created_unix_s, finished_unix_s;
+    int64_t sent_unix_s;               /* its stream, to the end; 0: not yet */
     bool is_kept;                      /* its answer stays when it has been delivered */
     bool is_background;                /* it goes on without a client */
     bool with_records;                 /* its logs hold log-probabilities */
@@ -62,7 +63,7 @@ struct api_stored {
     bool is_noted;   /* the journal has it */
     bool is_removed; /* nobody finds it any more; it is freed when nobody needs it */
     size_t bytes;
-    struct api_stored *next, *previous; /* those that run, or those that are over */
+    struct api_stored *next, *previous; /* of the list that it is in */
     struct api_stored *next_of_hash;
 };
 

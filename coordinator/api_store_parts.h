@@ -20,7 +20,7 @@ struct api_store {
     struct journal *journal; /* NULL: off, or it could not be opened */
     struct err journal_failure;
     enum journal_state journal_state;
-    struct api_store_list running, over; /* the oldest first */
+    struct api_store_list running, over, sent; /* the oldest first */
     struct api_stored *buckets[API_STORE_BUCKETS];
     struct api_call *woken;
     struct buf unwanted; /* ids in the journal that nobody can have, each with its NUL */
@@ -38,6 +38,9 @@ void api_store_insert(struct api_store *s, struct api_stored *d);
 const char *api_store_tenant(const struct api_store *s, int tenant);
 
 void api_store_tell_followers(struct api_store *s, struct api_stored *d);
+/* A client's connection has taken its stream to the end. What has not reached the client yet it can
+ * ask for, for a minute; the journal forgets it at once. */
+void api_store_sent(struct api_store *s, struct api_stored *d);
 /* The call is not among those with news any more. */
 void api_store_unwake(struct api_store *s, const struct api_call *c);
 /* It is over: noted, told, and its runner freed if no connection has it. */

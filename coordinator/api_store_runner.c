@@ -221,7 +221,10 @@ void api_store_leave(struct api_call *c)
         return;
     if (d->outcome == API_RUNS && c->carries && !d->followers && !d->is_background)
         api_store_cancel(s, d);
-    bool is_settled = c->is_delivered || d->outcome == API_CANCELLED;
-    if (d->is_removed || (d->outcome != API_RUNS && !d->is_kept && is_settled))
+    bool is_over = d->outcome != API_RUNS && !d->is_kept;
+    bool is_sent = c->is_delivered && d->outcome != API_CANCELLED;
+    if (is_over && is_sent && c->is_stream && !d->is_removed)
+        api_store_sent(s, d);
+    else if (d->is_removed || (is_over && (c->is_delivered || d->outcome == API_CANCELLED)))
         api_store_remove(s, d);
 }

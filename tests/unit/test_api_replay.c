@@ -396,8 +396,62 @@ static void test_messages_go_on(void **state)
     http_answer_clear(&whole);
 }
 
-/* Whoever has read a stream to its end, or has left it, leaves nothing behind. */
-static void test_delivered_is_forgotten(void **state)
+/* What was sent may not have come to its client: for a minute it can be asked for again. */
+static void test_sent_is_kept_for_a_minute(void **state)
+{
+    struct place *p = *state;
+    struct http_fixture *f = &p->fixture;
+    struct http_answer a;
+    struct events e, rest;
+    char id[80];
+    ask(f, CHAT, HELLO "}", NULL, &a);
+    take_events(&e, buf_text(&a.body));
+    snprintf(id, sizeof id, "%s", e.list[2].id);
+    http_answer_clear(&a);
+    for (int i = 0; i < 3; i++) { /* the minute begins anew each time */
+        fake_clock_advance(50 * 1000);
+        http_fixture_turn(f);
+        ask(f, CHAT, HELLO "}", id, &a);
+        assert_int_equal(a.status, 200);
+        take_events(&rest, buf_text(&a.body));
+        check_together(&e, 2, &rest, "<role>" SAID "<stop>0");
+        free_events(&rest);
+        http_answer_clear(&a);
+    }
+    fake_clock_advance(62 * 1000);
+    http_fixture_turn(f);
+    ask(f, CHAT, HELLO "}", id, &a);
+    assert_int_equal(a.status, 404);
+    assert_string_equal(http_fixture_string(a.json, "error.code"), "stream_not_found");
+    http_answer_clear(&a);
+    free_events(&e);
+}
+
+/* It is the first to go when there is too much. */
+static void test_sent_goes_when_there_is_no_room(void **state)
+{
+    struct place *p = *state;
+    struct http_fixture *f = &p->fixture;
+    struct http_answer a;
+    struct events e;
+    char id[80];
+    f->spec.store.most_bytes = 1;
+    http_server_close(f->server);
+    http_fixture_reopen(f);
+    ask(f, CHAT, HELLO "}", NULL, &a);
+    take_events(&e, buf_text(&a.body));
+    snprintf(id, sizeof id, "%s", e.list[2].id);
+    http_answer_clear(&a);
+    fake_clock_advance(300);
+    http_fixture_turn(f);
+    ask(f, CHAT, HELLO "}", id, &a);
+    assert_int_equal(a.status, 404);
+    http_answer_clear(&a);
+    free_events(&e);
+}
+
+/* Whoever has left a stream leaves nothing behind. */
+static void test_left_is_forgotten(void **state)
 {
     struct place *p = *state;
     struct http_fixture *f = &p->fixture;
@@ -405,15 +459,6 @@ static void test_delivered_is_forgotten(void **state)
     struct events e;
     struct buf raw;
     char id[80];
-    ask(f, CHAT, HELLO "}", NULL, &a);
-    take_events(&e, buf_text(&a.body));
-    snprintf(id, sizeof id, "%s", e.list[2].id);
-    free_events(&e);
-    http_answer_clear(&a);
-    ask(f, CHAT, HELLO "}", id, &a);
-    assert_int_equal(a.status, 404);
-    assert_string_equal(http_fixture_string(a.json, "error.code"), "stream_not_found");
-    http_answer_clear(&a);
     buf_init(&raw);
     int fd = begin_stream(f, CHAT, HELLO "}", 3, &e, &raw);
     snprintf(id, sizeof id, "%s", e.list[1].id);
@@ -547,7 +592,8 @@ static void finish_elsewhere(struct place *p, bool is_killed, const char *path, 
     if (!is_killed) /* nothing is computed twice */
         assert_int_equal(fake_coordinator_last_tokens(f->coordinator), n_tokens);
     http_answer_clear(&a);
-    ask(f, path, "{}", had.list[last].id, &a); /* it was delivered */
+    change_server(p, false);
+    ask(f, path, "{}", had.list[last].id, &a); /* what was sent is not in the journal */
     assert_int_equal(a.status, 404);
     http_answer_clear(&a);
     free_events(&had);
@@ -959,7 +1005,9 @@ int main(void)
         TEST(test_ids_never_go_back),
         TEST(test_completions_go_on),
         TEST(test_messages_go_on),
-        TEST(test_delivered_is_forgotten),
+        TEST(test_sent_is_kept_for_a_minute),
+        TEST(test_sent_goes_when_there_is_no_room),
+        TEST(test_left_is_forgotten),
         TEST(test_of_another_endpoint_or_none),
         TEST(test_the_first_connection_may_end_first),
         TEST(test_finished_after_an_orderly_end),
