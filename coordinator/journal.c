@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { JOURNAL_LAZY_MS = 250, JOURNAL_RETRY_MS = 2000 };
+enum { JOURNAL_LAZY_MS = 250, JOURNAL_RETRY_MS = 2000, JOURNAL_STALL_MS = 2000 };
 /* Bytes that may wait for a disk that cannot be written. */
 #define JOURNAL_MOST_QUEUED ((size_t)64 << 20)
 
@@ -31,7 +31,8 @@ struct journal {
     pthread_cond_t changed;
     struct journal_queue queue;
     size_t bytes_under_way; /* that the thread has taken and not written */
-    bool is_urgent, is_closing;
+    bool is_urgent, is_closing, is_writing;
+    struct timespec overdue; /* when what is being written has taken too long */
     enum journal_state state;
     struct err why;
 };
@@ -174,10 +175,11 @@ void journal_remove(struct journal *j, const char *id)
 
 /* ---- the thread ---- */
 
+/* Under the lock. What has settled stays so. */
 static void journal_settle(struct journal *j, uint64_t ticket)
 {
     uint64_t one = 1;
-    if (atomic_load(&j->settled) == ticket)
+    if (atomic_load(&j->settled) >= ticket)
         return;
     atomic_store(&j->settled, ticket);
     (void)!write(j->wake_fd, &one, sizeof one);
@@ -236,9 +238,12 @@ static bool journal_write_queue(struct journal *j)
     struct err why = {0};
     struct journal_queue taken = journal_take_queue(j);
     if (taken.first) {
+        j->is_writing = true;
+        j->overdue = journal_time_in(JOURNAL_STALL_MS);
         pthread_mutex_unlock(&j->lock);
         int rc = journal_file_write(j->file, taken.first, &why);
         pthread_mutex_lock(&j->lock);
+        j->is_writing = false;
         j->bytes_under_way = 0;
         if (rc != 0) {
             journal_return_queue(j, &taken, &why);
@@ -361,9 +366,25 @@ void journal_take_wake(struct journal *j)
     (void)!read(j->wake_fd, &count, sizeof count);
 }
 
+/* Under the lock: nobody waits for a disk that does not answer. */
+static void journal_check_stall(struct journal *j)
+{
+    struct timespec now = journal_time_in(0), due = j->overdue;
+    if (!j->is_writing ||
+        (now.tv_sec == due.tv_sec ? now.tv_nsec < due.tv_nsec : now.tv_sec < due.tv_sec))
+        return;
+    if (j->state == JOURNAL_WORKS) {
+        j->state = JOURNAL_WAITS;
+        err_set(&j->why, ERR_IO, "the disk has not taken what was written for %d s",
+                JOURNAL_STALL_MS / 1000);
+    }
+    journal_settle(j, j->queue.ticket);
+}
+
 enum journal_state journal_trouble(struct journal *j, struct err *ret_why)
 {
     pthread_mutex_lock(&j->lock);
+    journal_check_stall(j);
     enum journal_state state = j->state;
     *ret_why = j->why;
     pthread_mutex_unlock(&j->lock);

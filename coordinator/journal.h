@@ -2,8 +2,8 @@
  * loop's back: changes are queued, and a thread of its own writes them to the file (journal_file.h)
  * four times a second, or at once when somebody waits for them; all that wait in one transaction.
  *
- * When the file cannot be written (a full disk), the changes wait and are tried again; the caller
- * goes on, and learns of it by journal_trouble(). */
+ * When the file cannot be written (a full disk), or for two seconds has not been, the changes wait
+ * and are tried again; the caller goes on, and learns of it by journal_trouble(). */
 #ifndef PACELINE_COORDINATOR_JOURNAL_H
 #define PACELINE_COORDINATOR_JOURNAL_H
 
@@ -41,7 +41,8 @@ void journal_take_wake(struct journal *j);
 
 enum journal_state { JOURNAL_WORKS, JOURNAL_WAITS, JOURNAL_LOST };
 /* JOURNAL_WAITS: the file cannot be written now, *ret_why says why; JOURNAL_LOST: changes are
- * missing in it, and nothing is written any more. */
+ * missing in it, and nothing is written any more. To be asked now and then: it is here that a write
+ * is found to take too long. */
 enum journal_state journal_trouble(struct journal *j, struct err *ret_why);
 
 #endif

@@ -1,4 +1,5 @@
 paceline_test(test_journal journal)
+target_link_options(test_journal PRIVATE -Wl,--wrap=journal_file_write)
 paceline_test(test_token_log base)
 target_sources(test_token_log PRIVATE ${CMAKE_SOURCE_DIR}/coordinator/token_log.c)
 foreach(name api_replay api_responses)

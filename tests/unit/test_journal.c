@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -416,6 +417,49 @@ static void test_a_full_disk(void **state)
     journal_close(j);
 }
 
+static atomic_bool is_stalled;
+
+int __real_journal_file_write(struct journal_file *f, const struct journal_note *first,
+                              struct err *err);
+int __wrap_journal_file_write(struct journal_file *f, const struct journal_note *first,
+                              struct err *err);
+int __wrap_journal_file_write(struct journal_file *f, const struct journal_note *first,
+                              struct err *err)
+{
+    while (atomic_load(&is_stalled))
+        wait_a_little();
+    return __real_journal_file_write(f, first, err);
+}
+
+/* Nobody waits for a disk that says nothing, neither those whose changes are under way nor those
+ * who come later; in the end all is written. */
+static void test_a_disk_that_stalls(void **state)
+{
+    struct place *p = *state;
+    struct taken t;
+    struct err why = {0};
+    struct journal_call second = example;
+    second.id = "resp_2";
+    struct journal *j = must_open(p->path, &t);
+    atomic_store(&is_stalled, true);
+    uint64_t ticket = add(j, &example);
+    assert_int_equal(journal_trouble(j, &why), JOURNAL_WORKS);
+    assert_true(journal_settled(j) < ticket);
+    wait_state(j, JOURNAL_WAITS, &why);
+    assert_true(journal_settled(j) >= ticket);
+    assert_non_null(strstr(why.text, "2 s"));
+    ticket = add(j, &second);
+    journal_trouble(j, &why);
+    assert_true(journal_settled(j) >= ticket);
+    atomic_store(&is_stalled, false);
+    wait_state(j, JOURNAL_WORKS, &why);
+    assert_true(journal_settled(j) >= ticket);
+    journal_close(j);
+    j = must_open(p->path, &t);
+    assert_int_equal(t.n_calls, 2);
+    journal_close(j);
+}
+
 /* Reading needs no room: what is in the file is there after a start on a full disk. */
 static void test_a_start_on_a_full_disk(void **state)
 {
@@ -482,6 +526,7 @@ int main(void)
         TEST(test_what_is_no_journal_is_refused),
         TEST(test_a_later_version_is_left_alone),
         TEST(test_a_full_disk),
+        TEST(test_a_disk_that_stalls),
         TEST(test_a_start_on_a_full_disk),
         TEST(test_too_much_waits),
     };
