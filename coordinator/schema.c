@@ -10,9 +10,8 @@
 /* Rules that one schema may need: of values, objects and arrays, each seen with other parts. */
 #define MOST_RULES 5000
 /* Schemas, and values in them, that are looked at or compared, over all that one builder reads: a
- * few nanoseconds each. A schema counts as so many. */
-#define MOST_WORK   800000
-#define SCHEMA_WORK 16
+ * few nanoseconds each. */
+#define MOST_WORK 800000
 
 /* ---- words about what is wrong ---- */
 

@@ -142,9 +142,13 @@ static int expand_alternatives(struct schema *s, const struct branch *b, const j
 
 static int expand_ref(struct schema *s, struct branch *b, const json_t *part)
 {
-    const json_t *target = NULL;
-    int rc = json_object_get(part, "$ref") ? schema_resolve(s, part, &target) : 0;
-    return rc == 0 && target ? schema_add_part(s, &b->todo, target) : rc;
+    const json_t *target = NULL, *ref = json_object_get(part, "$ref");
+    if (!ref)
+        return 0;
+    int rc = schema_work(s, part, json_string_length(ref));
+    if (rc == 0)
+        rc = schema_resolve(s, part, &target);
+    return rc == 0 ? schema_add_part(s, &b->todo, target) : rc;
 }
 
 /* What a schema says itself: its keywords, and the elements and members that they list. */

@@ -48,7 +48,10 @@ struct schema_rule {
     uint32_t next; /* in the same slot: 1 + number, or 0 */
 };
 
-enum { SCHEMA_SLOTS = 1024 };
+enum {
+    SCHEMA_SLOTS = 1024,
+    SCHEMA_WORK = 16 /* values that a schema counts as */
+};
 
 struct schema {
     struct grammar_builder *builder;

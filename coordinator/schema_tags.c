@@ -6,16 +6,18 @@
 #include <string.h>
 #include <strings.h>
 
-enum { TAGS_DEPTH = 16, TAGS_VALUES = 10000, TAGS_PROPERTIES = 500 };
+enum { TAGS_DEPTH = 16, TAGS_WORK = 10000 * SCHEMA_WORK, TAGS_PROPERTIES = 500 };
 
 /* ---- how a value is read ---- */
 
-static bool tags_spend(size_t *left)
+static bool tags_spend(size_t *left, size_t n)
 {
-    return *left && (*left)--;
+    bool has_room = *left >= n;
+    *left = has_room ? *left - n : 0;
+    return has_room;
 }
 
-/* left: values that may be looked at. */
+/* left: what may be looked at, as schema_work() counts it. */
 static unsigned tags_named(const json_t *root, const json_t *schema, int depth, size_t *left)
 {
     static const char *const unions[] = {"anyOf", "oneOf", "allOf"};
@@ -23,31 +25,36 @@ static unsigned tags_named(const json_t *root, const json_t *schema, int depth, 
     const json_t *list = json_object_get(schema, "enum"),
                  *single = json_object_get(schema, "const");
     unsigned types = schema_type_named(type);
-    for (size_t i = 0; i < json_array_size(type) && tags_spend(left); i++)
+    for (size_t i = 0; i < json_array_size(type) && tags_spend(left, 1); i++)
         types |= schema_type_named(json_array_get(type, i));
     if (types || depth == 0)
         return types;
-    for (size_t i = 0; i < json_array_size(list) && tags_spend(left); i++)
+    for (size_t i = 0; i < json_array_size(list) && tags_spend(left, 1); i++)
         types |= schema_type_of(json_array_get(list, i));
     if (single)
         types |= schema_type_of(single);
-    if (json_is_string(ref))
+    if (json_is_string(ref) && tags_spend(left, SCHEMA_WORK + json_string_length(ref)))
         types |= tags_named(root, schema_at(root, json_string_value(ref)), depth - 1, left);
     for (size_t k = 0; k < sizeof unions / sizeof unions[0]; k++) {
         list = json_object_get(schema, unions[k]);
-        for (size_t i = 0; i < json_array_size(list) && tags_spend(left); i++)
+        for (size_t i = 0; i < json_array_size(list) && tags_spend(left, SCHEMA_WORK); i++)
             types |= tags_named(root, json_array_get(list, i), depth - 1, left);
     }
     return types;
 }
 
-unsigned schema_tags_types(const json_t *root, const json_t *schema)
+static unsigned tags_types(const json_t *root, const json_t *schema, size_t *left)
 {
-    size_t left = TAGS_VALUES;
-    unsigned types = tags_named(root, schema, TAGS_DEPTH, &left);
+    unsigned types = tags_named(root, schema, TAGS_DEPTH, left);
     if (!types) /* who says nothing of numbers and words means texts */
         types = SCHEMA_STRING | SCHEMA_OBJECT | SCHEMA_ARRAY;
     return types & SCHEMA_NUMBER ? types | SCHEMA_NUMBER : types;
+}
+
+unsigned schema_tags_types(const json_t *root, const json_t *schema)
+{
+    size_t left = TAGS_WORK;
+    return tags_types(root, schema, &left);
 }
 
 /* Words that templates make of Python's values; a model repeats what it was shown. */
@@ -170,12 +177,15 @@ static int tags_form(struct schema *s, const struct schema_form *f, unsigned typ
 
 static int tags_value(struct schema *s, const json_t *own, const struct grammar_expr **ret_expr)
 {
-    const unsigned types = schema_tags_types(s->root, own);
+    size_t left = TAGS_WORK; /* as much as when it is read; and all that is spent has a limit */
+    const unsigned types = tags_types(s->root, own, &left);
     struct schema_parts parts = {0};
     struct schema_forms forms = {0};
     struct grammar_list texts = {0};
     bool has_literals = false;
-    int rc = schema_add_part(s, &parts, own);
+    int rc = schema_work(s, own, TAGS_WORK - left);
+    if (rc == 0)
+        rc = schema_add_part(s, &parts, own);
     if (rc == 0)
         rc = schema_expand(s, &parts, &forms);
     for (size_t i = 0; i < forms.n; i++)

@@ -1,5 +1,6 @@
 /* JSON schemas against golden texts that a JSON Schema library accepts and rejects, and against
  * texts at the edges of what is kept; what is refused, and where. */
+#include "coordinator/schema.h"
 #include "tests/support/grammar_fixture.h"
 
 #include <setjmp.h>
@@ -439,14 +440,50 @@ static void test_many_values(void **state)
     buf_clear(&b);
 }
 
+/* Parameters in tags, each of which refers to what refers to itself: all have one budget. */
+static void test_many_parameters_in_tags(void **state)
+{
+    enum { PARAMETERS = 200 };
+    struct grammar_builder builder;
+    struct err err = {0};
+    struct buf b;
+    uint32_t rule;
+    buf_init(&b);
+    grammar_builder_init(&builder);
+    write_many(&b, "{\"type\":\"object\",\"properties\":{", "\"%d\":{\"$ref\":\"#/$defs/a\"}",
+               PARAMETERS, 0, "},\"$defs\":{\"a\":{");
+    write_many(&b, "\"allOf\":[", "{\"$ref\":\"#/$defs/a\"}", 60, 0, "]}}}");
+    json_t *schema = json_loads(buf_text(&b), 0, NULL);
+    assert_non_null(schema);
+    assert_int_equal(schema_read_tags(&builder, schema, &rule, &err), ERR_INPUT);
+    assert_non_null(strstr(err.text, "there are too many alternatives, or values"));
+    assert_true(builder.n_values < 1000000);
+    json_decref(schema);
+    grammar_builder_clear(&builder);
+    buf_clear(&b);
+}
+
+/* A reference costs what its length does. */
+static void test_long_references(void **state)
+{
+    struct buf b;
+    buf_init(&b);
+    write_many(&b, "{\"$ref\":\"#", "/%d", 200000, 0, "\"}");
+    expect_refusal(&b, "there are too many alternatives, or values");
+    write_many(&b, "{\"$ref\":\"#", "/%d", 100, 0, "\"}");
+    expect_refusal(&b, "there is no schema at");
+    buf_clear(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),      cmocka_unit_test(test_strings),
-        cmocka_unit_test(test_numbers),     cmocka_unit_test(test_objects),
-        cmocka_unit_test(test_arrays),      cmocka_unit_test(test_alternatives),
-        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_what_costs),
-        cmocka_unit_test(test_many_values),
+        cmocka_unit_test(test_golden),          cmocka_unit_test(test_strings),
+        cmocka_unit_test(test_numbers),         cmocka_unit_test(test_objects),
+        cmocka_unit_test(test_arrays),          cmocka_unit_test(test_alternatives),
+        cmocka_unit_test(test_refusals),        cmocka_unit_test(test_what_costs),
+        cmocka_unit_test(test_many_values),     cmocka_unit_test(test_many_parameters_in_tags),
+        cmocka_unit_test(test_long_references),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
