@@ -33,13 +33,19 @@ void http_connection_served(struct http_connection *c)
     http_connection_set_deadline(c);
 }
 
+static void http_connection_leave_room(struct http_connection *c)
+{
+    if (!c->is_ended && !c->is_surplus)
+        c->server->n_open--;
+}
+
 /* libmicrohttpd sees the end of input and closes. */
 static void http_connection_end(struct http_connection *c)
 {
     shutdown(c->fd, SHUT_RDWR);
     c->deadline_ms = INT64_MAX;
+    http_connection_leave_room(c);
     c->is_ended = true;
-    c->server->n_open--;
 }
 
 /* To whom has begun a request and not finished it; libmicrohttpd can answer only what is whole.
@@ -72,7 +78,8 @@ static void http_connection_make_room(struct http_server *s)
     struct http_connection *idlest = NULL;
     int64_t latest_ms = clock_now_ms() + s->receive_ms - HTTP_IDLE_MS;
     for (struct http_connection *c = s->connections; c; c = c->next)
-        if (c->was_served && !c->exchange && !c->is_ended && c->deadline_ms <= latest_ms) {
+        if (c->was_served && !c->exchange && !c->is_ended && !c->is_surplus &&
+            c->deadline_ms <= latest_ms) {
             idlest = c;
             latest_ms = c->deadline_ms;
         }
@@ -88,7 +95,7 @@ static void http_connection_find_room(struct http_connection *c)
     if (s->n_open >= s->max_connections)
         http_connection_make_room(s);
     c->is_surplus = s->n_open >= s->max_connections;
-    s->n_open++;
+    s->n_open += !c->is_surplus;
     if (!c->is_surplus || now_ms < s->tell_full_ms)
         return;
     s->tell_full_ms = now_ms + HTTP_TELL_MS;
@@ -149,8 +156,7 @@ static void http_connection_close(struct http_server *s, void **context)
         c->previous->next = c->next;
     else
         s->connections = c->next;
-    if (!c->is_ended)
-        s->n_open--;
+    http_connection_leave_room(c);
     free(c);
     *context = NULL;
 }

@@ -64,9 +64,9 @@ struct http_server {
     struct MHD_Daemon *daemon;
     int epoll_fd, port;
     int64_t max_body_bytes, max_header_bytes;
-    int64_t receive_ms; /* for headers (idle time included), and then the body */
-    int max_connections, n_open;
-    int64_t tell_full_ms; /* not before: that there are too many */
+    int64_t receive_ms;          /* for headers (idle time included), and then the body */
+    int max_connections, n_open; /* n_open: without the surplus */
+    int64_t tell_full_ms;        /* not before: that there are too many */
     bool has_tls;
     int64_t next_timer_ms; /* no ping and no deadline is due before */
     bool is_closing;

@@ -193,6 +193,33 @@ static void test_idle_places(void **state)
         close(more[i]);
 }
 
+/* … for a newcomer whom that helps: those who are only refused have no place. */
+static void test_surplus_takes_no_place(void **state)
+{
+    struct http_fixture *f = *state;
+    struct http_answer a[PLACES] = {0};
+    int fd[PLACES], more[2 * PLACES];
+    for (int i = 0; i < PLACES; i++)
+        fd[i] = served(f);
+    for (int i = 0; i < 2 * PLACES; i++) /* before anybody may give way */
+        more[i] = http_fixture_connect(f);
+    turns(f, 10);
+    fake_clock_advance(1500);
+    int last = served(f);
+    turns(f, 10);
+    int n_closed = 0;
+    for (int i = 0; i < PLACES; i++) {
+        http_fixture_poll(fd[i], &a[i]);
+        n_closed += a[i].is_closed;
+        http_answer_clear(&a[i]);
+        close(fd[i]);
+    }
+    assert_int_equal(n_closed, 1);
+    for (int i = 0; i < 2 * PLACES; i++)
+        close(more[i]);
+    close(last);
+}
+
 static int count_pings(const int *fd, struct http_answer *a, int n)
 {
     int pings = 0;
@@ -245,8 +272,10 @@ static void test_pings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_FIXTURE(test_time),   WITH_FIXTURE(test_headers),     WITH_FIXTURE(test_many_headers),
-        WITH_FIXTURE(test_places), WITH_FIXTURE(test_idle_places), cmocka_unit_test(test_pings),
+        WITH_FIXTURE(test_time),         WITH_FIXTURE(test_headers),
+        WITH_FIXTURE(test_many_headers), WITH_FIXTURE(test_places),
+        WITH_FIXTURE(test_idle_places),  WITH_FIXTURE(test_surplus_takes_no_place),
+        cmocka_unit_test(test_pings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
