@@ -52,7 +52,7 @@ static const struct api_route api_routes[] = {
      .begin = api_responses_create},
     {"GET", "/v1/responses/", .begin = api_responses_retrieve},
     {"DELETE", "/v1/responses/", .begin = api_responses_delete},
-    {"POST", "/v1/responses/", .begin = api_responses_cancel},
+    {"POST", "/v1/responses/", .end = "/cancel", .begin = api_responses_cancel},
     {"POST", "/v1/chat/completions/input_tokens", .needs_body = true, .begin = api_prompt_count},
     {"POST", "/v1/messages", .needs_body = true, .generates = true, .is_resumable = true,
      .form = API_FORM_ANTHROPIC, .begin = api_anthropic},
@@ -68,12 +68,13 @@ static const struct api_route api_routes[] = {
     {"POST", "/apply-template", .needs_body = true, .begin = api_tokens_apply_template},
 };
 
-static bool api_path_matches(const char *pattern, const char *path)
+static bool api_path_matches(const struct api_route *r, const char *path)
 {
-    size_t length = strlen(pattern);
-    if (length > 1 && pattern[length - 1] == '/')
-        return strncmp(path, pattern, length) == 0 && path[length];
-    return strcmp(path, pattern) == 0;
+    size_t length = strlen(r->path), n = strlen(path), end = r->end ? strlen(r->end) : 0;
+    if (length > 1 && r->path[length - 1] == '/')
+        return strncmp(path, r->path, length) == 0 && n > length + end &&
+               (!end || strcmp(path + n - end, r->end) == 0);
+    return strcmp(path, r->path) == 0;
 }
 
 static bool api_method_matches(const struct api_route *r, const char *method)
@@ -88,7 +89,7 @@ static const struct api_route *api_find(const struct api_call *c,
 {
     for (size_t i = 0; i < sizeof api_routes / sizeof api_routes[0]; i++) {
         const struct api_route *r = &api_routes[i];
-        if (!api_path_matches(r->path, c->path))
+        if (!api_path_matches(r, c->path))
             continue;
         if (api_method_matches(r, c->method))
             return r;
@@ -115,18 +116,31 @@ static bool api_refuse_key(struct api_call *c, bool was_given)
     return false;
 }
 
+/* The methods of all routes of that path: "GET, HEAD, POST". */
+static void api_methods(const char *path, char *to, size_t size)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof api_routes / sizeof api_routes[0]; i++) {
+        const struct api_route *r = &api_routes[i];
+        if (!api_path_matches(r, path) || n >= size)
+            continue;
+        n += (size_t)snprintf(to + n, size - n, "%s%s", n ? ", " : "",
+                              strcmp(r->method, "GET") == 0 ? "GET, HEAD" : r->method);
+    }
+}
+
 static bool api_refuse_path(struct api_call *c, const struct api_route *other)
 {
     struct err err;
+    char methods[64];
     if (!other) {
         err_set(&err, ERR_NOT_FOUND, "There is nothing at %s %s.", c->method, c->path);
         api_call_refuse(c, 404, NULL, &err);
         return false;
     }
-    const char *allowed = strcmp(other->method, "GET") == 0 ? "GET, HEAD" : other->method;
-    err_set(&err, ERR_INPUT, "%s is not possible at %s; use %s.", c->method, c->path,
-            other->method);
-    api_call_header(c, "Allow", "%s", allowed);
+    api_methods(c->path, methods, sizeof methods);
+    err_set(&err, ERR_INPUT, "%s is not possible at %s; use %s.", c->method, c->path, methods);
+    api_call_header(c, "Allow", "%s", methods);
     api_call_refuse(c, 405, NULL, &err);
     return false;
 }

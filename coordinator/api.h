@@ -7,6 +7,7 @@
 struct api_route {
     const char *method; /* GET serves HEAD too */
     const char *path;   /* one that ends in / matches everything below it, but for "/" itself */
+    const char *end;    /* of what it matches below it; NULL: any */
     bool is_open;       /* needs no key */
     bool needs_body;
     bool generates;     /* refused while nothing is in service, or while draining */

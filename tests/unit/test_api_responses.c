@@ -276,20 +276,29 @@ static void test_what_is_not_there(void **state)
     static const struct {
         const char *method, *path;
         int status;
+        const char *allow;
     } cases[] = {
-        {"GET", PATH "/resp_0", 404},
-        {"DELETE", PATH "/resp_0", 404},
-        {"POST", PATH "/resp_0/cancel", 404},
-        {"POST", PATH "/resp_0", 404},
-        {"GET", PATH "/", 404},
-        {"PUT", PATH "/resp_0", 405},
-        {"GET", PATH, 405},
+        {"GET", PATH "/resp_0", 404, NULL},
+        {"DELETE", PATH "/resp_0", 404, NULL},
+        {"POST", PATH "/resp_0/cancel", 404, NULL},
+        {"GET", PATH "/", 404, NULL},
+        {"PUT", PATH "/resp_0", 405, "GET, HEAD, DELETE"},
+        {"POST", PATH "/resp_0", 405, "GET, HEAD, DELETE"},
+        {"POST", PATH "/cancel", 405, "GET, HEAD, DELETE"},
+        {"GET", PATH, 405, "POST"},
+        {"PUT", "/cluster/plan", 405, "GET, HEAD, POST"},
     };
     struct place *p = *state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct http_answer a;
         http_fixture_ask(&p->fixture, cases[i].method, cases[i].path, NULL, &a);
         assert_int_equal(a.status, cases[i].status);
+        if (cases[i].allow) {
+            char line[64];
+            snprintf(line, sizeof line, "Allow: %s", cases[i].allow);
+            assert_true(http_answer_has_header(&a, line));
+            assert_non_null(strstr(buf_text(&a.body), cases[i].allow));
+        }
         http_answer_clear(&a);
     }
 }
