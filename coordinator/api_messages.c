@@ -87,7 +87,7 @@ static int api_messages_set_content(json_t *to, const json_t *message, size_t in
 }
 
 /* OpenAI sends a call's arguments as a string of JSON, the templates expect the object. */
-static json_t *api_messages_call(const json_t *call)
+static json_t *api_messages_call(const json_t *call, struct json_body_counts *counts)
 {
     json_t *copy = json_deep_copy(call);
     json_t *function = json_object_get(copy, "function");
@@ -96,13 +96,14 @@ static json_t *api_messages_call(const json_t *call)
         return copy;
     json_t *parsed = NULL;
     struct err ignored;
-    if (json_body_read(&parsed, json_string_value(arguments), json_string_length(arguments),
-                       &ignored) == 0)
+    if (json_body_read_beside(&parsed, counts, json_string_value(arguments),
+                              json_string_length(arguments), &ignored) == 0)
         json_object_set_new(function, "arguments", parsed);
     return copy;
 }
 
-static int api_messages_set_calls(json_t *to, const json_t *message, size_t index, struct err *err)
+static int api_messages_set_calls(json_t *to, const json_t *message, size_t index,
+                                  struct json_body_counts *counts, struct err *err)
 {
     const json_t *calls = json_body_field(message, "tool_calls");
     if (!calls)
@@ -124,14 +125,16 @@ static int api_messages_set_calls(json_t *to, const json_t *message, size_t inde
                                  "function.arguments; element %zu does not.",
                                  place.name, i);
         }
-        json_array_append_new(list, api_messages_call(call));
+        json_array_append_new(list, api_messages_call(call, counts));
     }
     if (json_object_set_new(to, "tool_calls", list) != 0)
         return err_set(err, ERR_MEMORY, "There is no memory for the messages.");
     return 0;
 }
 
-static int api_messages_add(json_t *list, const json_t *message, size_t index, struct err *err)
+/* counts: of all arguments of calls. */
+static int api_messages_add(json_t *list, const json_t *message, size_t index,
+                            struct json_body_counts *counts, struct err *err)
 {
     struct api_messages_place place = api_messages_place(index, "");
     if (!json_is_object(message))
@@ -152,7 +155,7 @@ static int api_messages_add(json_t *list, const json_t *message, size_t index, s
     if (rc == 0)
         rc = api_messages_set_content(to, message, index, err);
     if (rc == 0)
-        rc = api_messages_set_calls(to, message, index, err);
+        rc = api_messages_set_calls(to, message, index, counts, err);
     static const char *const kept[] = {"name", "tool_call_id", "reasoning_content"};
     for (size_t i = 0; rc == 0 && i < sizeof kept / sizeof kept[0]; i++) {
         json_t *value = json_body_field(message, kept[i]);
@@ -232,6 +235,7 @@ static int api_messages_take_last(json_t *list, const json_t *body, json_t **ret
 static int api_messages_read(json_t *list, const json_t *body, struct err *err)
 {
     json_t *messages = NULL, *message;
+    struct json_body_counts counts = {0};
     size_t i;
     int rc = json_body_array(body, "messages", &messages, err);
     if (rc == 0 && json_array_size(messages) == 0)
@@ -245,7 +249,7 @@ static int api_messages_read(json_t *list, const json_t *body, struct err *err)
     json_array_foreach(messages, i, message)
     {
         if (rc == 0)
-            rc = api_messages_add(list, message, i, err);
+            rc = api_messages_add(list, message, i, &counts, err);
     }
     return rc;
 }

@@ -11,6 +11,7 @@
 #include "coordinator/token_log.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- the input ---- */
@@ -255,23 +256,39 @@ static const struct api_stored *api_responses_previous(struct api_call *c, const
     return NULL;
 }
 
-/* The talk up to the response `id`, the oldest first. depth: how many came after it. */
+/* *ret_id: what came before it, for free(), or NULL. */
+static int api_responses_id_before(const struct api_stored *d, char **ret_id, struct err *err)
+{
+    json_t *question = NULL;
+    const char *before = NULL;
+    int rc = json_body_read(&question, d->body, d->body_length, err);
+    if (rc == 0)
+        rc = json_body_string(question, "previous_response_id", &before, NULL, err);
+    if (rc == 0 && before && !(*ret_id = strdup(before)))
+        rc = err_set(err, ERR_MEMORY, "There is no memory for the messages.");
+    json_decref(question);
+    return rc;
+}
+
+/* The talk up to the response `id`, the oldest first; one question at a time is in memory. depth:
+ * how many came after it. */
 static int api_responses_add_before(struct api_call *c, const char *id, json_t *messages, int depth,
                                     struct err *err)
 {
     json_t *question = NULL;
-    const char *before = NULL;
+    char *before = NULL;
     if (depth == API_MESSAGES_MOST / 2)
         return err_set_param(err, ERR_INPUT, "previous_response_id",
                              "More than %d responses came before.", depth);
     const struct api_stored *d = api_responses_previous(c, id, err);
     if (!d)
         return err->code;
-    int rc = json_body_read(&question, d->body, d->body_length, err);
-    if (rc == 0)
-        rc = json_body_string(question, "previous_response_id", &before, NULL, err);
+    int rc = api_responses_id_before(d, &before, err);
     if (rc == 0 && before)
         rc = api_responses_add_before(c, before, messages, depth + 1, err);
+    free(before);
+    if (rc == 0)
+        rc = json_body_read(&question, d->body, d->body_length, err);
     if (rc == 0)
         rc = api_responses_add_input(messages, question, err);
     if (rc == 0)

@@ -5,13 +5,33 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* jansson has a limit of its own, 2048: too deep for a template that recurses over the values. */
-static int json_body_check_depth(const char *text, size_t length, struct err *err)
+/* jansson has a limit of its own of the depth, 2048: too deep for a template that recurses over the
+ * values. It has none of what they take: some 100 bytes each, for one or two of text. */
+static int json_body_check_counts(int depth, const struct json_body_counts *n, size_t line,
+                                  size_t column, struct err *err)
+{
+    if (depth > JSON_BODY_DEPTH)
+        return err_set(err, ERR_INPUT,
+                       "The body is nested deeper than %d levels at line %zu, column %zu.",
+                       JSON_BODY_DEPTH, line, column);
+    if (n->containers > JSON_BODY_CONTAINERS)
+        return err_set(err, ERR_INPUT,
+                       "The body has more than %d objects and arrays at line %zu, column %zu.",
+                       JSON_BODY_CONTAINERS, line, column);
+    if (n->commas > JSON_BODY_COMMAS)
+        return err_set(err, ERR_INPUT, "The body has more than %d values at line %zu, column %zu.",
+                       JSON_BODY_COMMAS, line, column);
+    return 0;
+}
+
+/* What it will take once it is read. */
+static int json_body_check_shape(const char *text, size_t length, struct json_body_counts *n,
+                                 struct err *err)
 {
     size_t line = 1, line_start = 0;
-    int depth = 0;
+    int depth = 0, rc = 0;
     bool in_string = false;
-    for (size_t i = 0; i < length; i++) {
+    for (size_t i = 0; rc == 0 && i < length; i++) {
         char c = text[i];
         if (c == '\n') {
             line++;
@@ -24,16 +44,16 @@ static int json_body_check_depth(const char *text, size_t length, struct err *er
                 in_string = false;
         } else if (c == '"') {
             in_string = true;
-        } else if (c == '{' || c == '[') {
-            if (++depth > JSON_BODY_DEPTH)
-                return err_set(err, ERR_INPUT,
-                               "The body is nested deeper than %d levels at line %zu, column %zu.",
-                               JSON_BODY_DEPTH, line, i - line_start + 1);
         } else if (c == '}' || c == ']') {
             depth--;
+        } else if (c == '{' || c == '[' || c == ',') {
+            depth += c != ',';
+            n->containers += c != ',';
+            n->commas += c == ',';
+            rc = json_body_check_counts(depth, n, line, i - line_start + 1, err);
         }
     }
-    return 0;
+    return rc;
 }
 
 static bool json_body_is_blank(const char *text, size_t length)
@@ -46,9 +66,16 @@ static bool json_body_is_blank(const char *text, size_t length)
 
 int json_body_read(json_t **ret_body, const char *text, size_t length, struct err *err)
 {
+    struct json_body_counts counts = {0};
+    return json_body_read_beside(ret_body, &counts, text, length, err);
+}
+
+int json_body_read_beside(json_t **ret_body, struct json_body_counts *counts, const char *text,
+                          size_t length, struct err *err)
+{
     if (json_body_is_blank(text, length))
         return err_set(err, ERR_INPUT, "The body is empty: it must be a JSON object.");
-    int rc = json_body_check_depth(text, length, err);
+    int rc = json_body_check_shape(text, length, counts, err);
     if (rc != 0)
         return rc;
     json_error_t e;

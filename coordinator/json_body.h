@@ -11,10 +11,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define JSON_BODY_DEPTH 64
+#define JSON_BODY_DEPTH      64
+#define JSON_BODY_CONTAINERS 100000  /* objects and arrays */
+#define JSON_BODY_COMMAS     2000000 /* between values */
+
+/* Of texts that are held together; zeroed: none yet. */
+struct json_body_counts {
+    size_t containers, commas;
+};
 
 /* *ret_body: an object. The failure has line and column. */
 int json_body_read(json_t **ret_body, const char *text, size_t length, struct err *err);
+/* The same of one more text that is held beside others: the limits are of them all. */
+int json_body_read_beside(json_t **ret_body, struct json_body_counts *counts, const char *text,
+                          size_t length, struct err *err);
 
 /* The field, or NULL when it is absent or null. */
 json_t *json_body_field(const json_t *body, const char *name);

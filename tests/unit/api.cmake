@@ -11,7 +11,7 @@ foreach(name metrics histogram metrics_text process_usage answer_counts call_log
         token_log)
     list(APPEND api_sources ${CMAKE_SOURCE_DIR}/coordinator/${name}.c)
 endforeach()
-foreach(name fake_clock fake_coordinator http_fixture http_events)
+foreach(name fake_clock fake_coordinator http_fixture http_events json_memory)
     list(APPEND api_sources ${CMAKE_SOURCE_DIR}/tests/support/${name}.c)
 endforeach()
 add_library(api_test_support OBJECT ${api_sources})

@@ -1,4 +1,5 @@
 /* Bad input: each gets its status, its parameter and one sentence, and the server goes on. */
+#include "coordinator/json_body.h"
 #include "coordinator/tokenizer.h"
 #include "tests/support/http_fixture.h"
 
@@ -237,6 +238,45 @@ static void test_depth(void **state)
     http_fixture_close(&f);
 }
 
+/* An item n times, with commas between them, in a parameter that nobody knows. */
+static int read_many(const char *item, int n, struct err *err)
+{
+    json_t *read = NULL;
+    struct buf body;
+    buf_init(&body);
+    buf_puts(&body, "{\"text\":\"{[,\",\"x\":[");
+    for (int i = 0; i < n; i++) {
+        buf_puts(&body, i ? "," : "");
+        buf_puts(&body, item);
+    }
+    buf_puts(&body, "]}");
+    int rc = json_body_read(&read, buf_text(&body), body.length, err);
+    json_decref(read);
+    buf_clear(&body);
+    return rc;
+}
+
+/* What values take is bounded, not only their text. The body and the list are two containers, and
+ * the first comma stands before the list. */
+static void test_many_values(void **state)
+{
+    static const struct {
+        const char *item;
+        int most;
+        const char *words;
+    } cases[] = {
+        {"{}", 100000 - 2, "The body has more than 100000 objects and arrays at line 1, column "},
+        {"[]", 100000 - 2, "The body has more than 100000 objects and arrays at line 1, column "},
+        {"1", 2000000, "The body has more than 2000000 values at line 1, column "},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct err err = {0};
+        assert_int_equal(read_many(cases[i].item, cases[i].most, &err), 0);
+        assert_int_equal(read_many(cases[i].item, cases[i].most + 1, &err), ERR_INPUT);
+        assert_non_null(strstr(err.text, cases[i].words));
+    }
+}
+
 static void test_context(void **state)
 {
     struct http_fixture f;
@@ -422,6 +462,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_mistake_is_named),
         cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_many_values),
         cmocka_unit_test(test_context),
         cmocka_unit_test(test_texts_that_cannot_fit),
         cmocka_unit_test(test_tokenize_is_bounded),

@@ -2,6 +2,7 @@
 #include "coordinator/journal.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/http_fixture.h"
+#include "tests/support/json_memory.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -212,6 +213,37 @@ static void test_previous(void **state)
     assert_string_equal(http_fixture_string(a.json, "error.code"), "previous_response_not_found");
     assert_string_equal(http_fixture_string(a.json, "error.param"), "previous_response_id");
     http_answer_clear(&a);
+}
+
+/* However many came before, their bodies are in memory one after the other. */
+static void test_previous_are_large(void **state)
+{
+    enum { BEFORE = 12 };
+    struct place *p = *state;
+    struct http_answer a;
+    struct buf body;
+    char id[64] = "";
+    int64_t one = 0, last = 0;
+    buf_init(&body);
+    for (int i = 0; i <= BEFORE; i++) {
+        buf_reset(&body);
+        buf_puts(&body, "{\"input\":\"x\",\"max_output_tokens\":1,\"unknown\":[{}");
+        for (int j = 0; j < 5000; j++)
+            buf_puts(&body, ",{}");
+        buf_puts(&body, "]");
+        if (i)
+            buf_printf(&body, ",\"previous_response_id\":\"%s\"", id);
+        buf_puts(&body, "}");
+        json_memory_begin();
+        ask(&p->fixture, buf_text(&body), &a, id);
+        http_answer_clear(&a);
+        last = json_memory_end();
+        one = i ? one : last;
+    }
+    buf_clear(&body);
+    assert_true(one > 5000 * 50);
+    if (last >= 3 * one)
+        fail_msg("%lld bytes, %lld without what came before", (long long)last, (long long)one);
 }
 
 static void test_refusals(void **state)
@@ -928,6 +960,7 @@ int main(void)
         TEST(test_a_length_is_incomplete),
         TEST(test_inputs),
         TEST(test_previous),
+        TEST(test_previous_are_large),
         TEST(test_refusals),
         TEST(test_what_is_not_there),
         TEST(test_logprobs),

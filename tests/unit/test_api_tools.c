@@ -1,6 +1,7 @@
 /* Chat with tools and with reasoning: what the model is told, and what becomes of its words. */
 #include "coordinator/tokenizer.h"
 #include "tests/support/http_events.h"
+#include "tests/support/json_memory.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -443,11 +444,69 @@ static void test_thinking_is_switched(void **state)
     http_fixture_close(&f);
 }
 
+/* In pieces, for sockets have not room for all. */
+static void ask_long(struct http_fixture *f, const char *path, const struct buf *body,
+                     struct http_answer *a)
+{
+    char head[200];
+    int fd = http_fixture_connect(f);
+    int length =
+        snprintf(head, sizeof head, "POST %s HTTP/1.1\r\nHost: test\r\nContent-Length: %zu\r\n\r\n",
+                 path, body->length);
+    *a = (struct http_answer){0};
+    http_fixture_send(fd, head, (size_t)length);
+    for (size_t at = 0, n; at < body->length; at += n) {
+        n = body->length - at < 8192 ? body->length - at : 8192;
+        http_fixture_send(fd, body->data + at, n);
+        http_fixture_turn(f);
+    }
+    http_fixture_receive(f, fd, a);
+    close(fd);
+}
+
+/* Most JSON values that n calls, each with arguments of many values, take. */
+static int64_t measure_calls(struct http_fixture *f, int n)
+{
+    struct http_answer a;
+    struct buf body;
+    buf_init(&body);
+    buf_puts(&body, "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"},"
+                    "{\"role\":\"assistant\",\"tool_calls\":[");
+    for (int i = 0; i < n; i++) {
+        buf_puts(&body, i ? "," : "");
+        buf_puts(&body, "{\"function\":{\"name\":\"see\",\"arguments\":\"{\\\"at\\\":[[]");
+        for (int j = 0; j < 30000; j++)
+            buf_puts(&body, ",[]");
+        buf_puts(&body, "]}\"}}");
+    }
+    buf_puts(&body, "]}]}");
+    json_memory_begin();
+    ask_long(f, "/apply-template", &body, &a);
+    int64_t bytes = json_memory_end();
+    assert_int_equal(a.status, 200);
+    http_answer_clear(&a);
+    buf_clear(&body);
+    return bytes;
+}
+
+/* Three are read; the others would be more than a body may hold, and stay texts. */
+static void test_many_arguments(void **state)
+{
+    struct http_fixture f;
+    http_fixture_open(&f, &(struct http_fixture_spec){.max_body_bytes = 1 << 20});
+    int64_t one = measure_calls(&f, 1), ten = measure_calls(&f, 10);
+    assert_true(one > 30000 * 50);
+    if (ten >= 5 * one)
+        fail_msg("%lld bytes of ten, %lld of one", (long long)ten, (long long)one);
+    http_fixture_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_calls),
         cmocka_unit_test(test_no_calls),
+        cmocka_unit_test(test_many_arguments),
         cmocka_unit_test(test_stream_of_calls),
         cmocka_unit_test(test_choice_of_tools),
         cmocka_unit_test(test_forced_call),
