@@ -60,8 +60,8 @@ static int machines_figure(const config_setting_t *group, const char *path, enum
                    : type == CONFIG_TYPE_FLOAT ? config_setting_get_float(s)
                                                : NAN;
     if (!plan_figure_fits(f, value)) {
-        snprintf(words, sizeof words, "%s must be a number from %g to %g", rule->name, rule->least,
-                 rule->most);
+        snprintf(words, sizeof words, "%s must be %s from %g to %g", rule->name,
+                 rule->is_whole ? "an integer" : "a number", rule->least, rule->most);
         return machines_fault(s, path, words, err);
     }
     *ret_value = value;

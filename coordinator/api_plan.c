@@ -115,6 +115,10 @@ static int api_plan_kind(const json_t *item, int number, struct plan_machine_kin
             rc = err_set_param(err, ERR_INPUT, rule->name,
                                "'%s' of element %d of 'machines' is missing.", rule->name,
                                number - 1);
+        else if (rc == 0 && !plan_figure_fits((enum plan_figure)f, figures[f]))
+            rc = err_set_param(err, ERR_INPUT, rule->name,
+                               "'%s' of element %d of 'machines' is %g; it must be an integer.",
+                               rule->name, number - 1, figures[f]);
     }
     if (rc == 0)
         plan_machine_describe(ret_kind, name, number, figures);

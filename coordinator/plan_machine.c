@@ -6,18 +6,19 @@
 #define GIB 1073741824.0
 
 const struct plan_figure_rule plan_figure_rules[PLAN_FIGURES] = {
-    [PLAN_COUNT] = {"count", 1, 1, PLAN_MACHINES},
-    [PLAN_MEMORY_GIB] = {"memory_gib", NAN, 0.001, 1e6},
-    [PLAN_READ_GB] = {"read_gb_per_s", NAN, 0.001, 1e5},
-    [PLAN_INT8_GOPS] = {"int8_gops", NAN, 0.001, 1e7},
-    [PLAN_LINK_MBIT] = {"link_mbit_per_s", 1000, 0.001, 1e7},
-    [PLAN_LINK_MS] = {"link_ms", 0.2, 0, 1e5},
-    [PLAN_THREADS] = {"threads", 8, 1, 1024},
+    [PLAN_COUNT] = {"count", 1, 1, PLAN_MACHINES, true},
+    [PLAN_MEMORY_GIB] = {"memory_gib", NAN, 0.001, 1e6, false},
+    [PLAN_READ_GB] = {"read_gb_per_s", NAN, 0.001, 1e5, false},
+    [PLAN_INT8_GOPS] = {"int8_gops", NAN, 0.001, 1e7, false},
+    [PLAN_LINK_MBIT] = {"link_mbit_per_s", 1000, 0.001, 1e7, false},
+    [PLAN_LINK_MS] = {"link_ms", 0.2, 0, 1e5, false},
+    [PLAN_THREADS] = {"threads", 8, 1, 1024, true},
 };
 
 bool plan_figure_fits(enum plan_figure f, double value)
 {
-    return value >= plan_figure_rules[f].least && value <= plan_figure_rules[f].most;
+    const struct plan_figure_rule *rule = &plan_figure_rules[f];
+    return value >= rule->least && value <= rule->most && (!rule->is_whole || value == rint(value));
 }
 
 void plan_machine_describe(struct plan_machine_kind *ret_kind, const char *name, int number,

@@ -40,6 +40,7 @@ struct plan_figure_rule {
     const char *name; /* as it is written in files and bodies */
     double initial;   /* NAN: it must be given */
     double least, most;
+    bool is_whole; /* fractions of it make no sense */
 };
 extern const struct plan_figure_rule plan_figure_rules[PLAN_FIGURES];
 

@@ -121,6 +121,7 @@ def test_the_same_over_http(home, tmp_path):
                              ({"machines": []}, "'machines'"), ({"machines": [{"count": 1}]}, "missing"),
                              ({"machines": [{**machines[0], "memory_gib": 0}]}, "memory_gib"),
                              ({"machines": [{**machines[0], "name": "x" * 48}]}, "'name'"),
-                             ({"machines": [{**machines[0], "count": 256}]}, "altogether")):
+                             ({"machines": [{**machines[0], "count": 256}]}, "altogether"),
+                             ({"machines": [{**machines[0], "count": 2.5}]}, "an integer")):
             status, answer = c.post("/cluster/plan", {"model": "qwen2.5-7b", "machines": machines, **wrong})
             assert status in (400, 404) and words in answer["error"]["message"], answer

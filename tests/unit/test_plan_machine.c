@@ -42,6 +42,8 @@ static void test_figures(void **state)
         assert_false(plan_figure_fits(f, r->most * 1.001));
         assert_false(plan_figure_fits(f, NAN));
     }
+    assert_true(plan_figure_fits(PLAN_COUNT, 2) && plan_figure_fits(PLAN_MEMORY_GIB, 2.5));
+    assert_false(plan_figure_fits(PLAN_COUNT, 2.5) || plan_figure_fits(PLAN_THREADS, 2.5));
     assert_true(plan_figure_fits(PLAN_LINK_MS, 0));
     assert_false(plan_figure_fits(PLAN_MEMORY_GIB, 0));
 }
