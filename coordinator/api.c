@@ -163,11 +163,16 @@ static bool api_refuse_page(struct api_call *c)
     return false;
 }
 
+void api_choose_form(struct api_call *c)
+{
+    const struct api_route *other = NULL, *route = api_find(c, &other);
+    c->form = route ? route->form : other ? other->form : API_FORM_OPENAI;
+}
+
 bool api_admit(struct api_call *c, const char *authorization, const char *x_api_key)
 {
     const struct api_route *other = NULL;
     c->route = api_find(c, &other);
-    c->form = c->route ? c->route->form : other ? other->form : API_FORM_OPENAI;
     if (c->origin == HTTP_ORIGIN_STRANGE || c->origin == HTTP_ORIGIN_WRONG_HOST)
         return api_refuse_page(c);
     if (c->is_preflight) {

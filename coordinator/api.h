@@ -18,6 +18,8 @@ struct api_route {
 
 /* The route of exactly that path, or NULL. */
 const struct api_route *api_route_find(const char *method, const char *path);
+/* In what form a call's errors are told: before anything is refused. */
+void api_choose_form(struct api_call *c);
 /* Once a call's headers are there: finds its route, and judges whose page asks and the key. false:
  * the answer stands, mostly a refusal. */
 bool api_admit(struct api_call *c, const char *authorization, const char *x_api_key);

@@ -171,6 +171,7 @@ static enum MHD_Result http_exchange_start(struct http_connection *c, const char
     *context = x;
     http_connection_set_deadline(c);
     int64_t announced = http_exchange_announced(c);
+    api_choose_form(&x->call);
     http_exchange_check_headers(x);
     if (c->is_surplus)
         http_exchange_refuse_connection(x);

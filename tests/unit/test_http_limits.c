@@ -107,6 +107,36 @@ static void test_headers(void **state)
     http_answer_clear(&a);
 }
 
+/* Also what is refused before anybody looks at the key is told as the path's clients know it. */
+static void test_form_of_early_refusals(void **state)
+{
+    struct http_fixture *f = *state;
+    struct http_answer a = {0};
+    char header[40 * 1024];
+    int fd[PLACES];
+    snprintf(header, sizeof header, "X-Filler: %0*d\r\n", 33 * 1024, 0);
+    fd[0] = http_fixture_connect(f);
+    http_fixture_request(fd[0], "POST", "/v1/messages", header, "{}");
+    http_fixture_receive(f, fd[0], &a);
+    assert_int_equal(a.status, 431);
+    assert_string_equal(http_fixture_string(a.json, "type"), "error");
+    http_answer_clear(&a);
+    close(fd[0]);
+    turns(f, 10);
+    for (int i = 0; i < PLACES; i++) {
+        fd[i] = http_fixture_connect(f);
+        http_fixture_send(fd[i], "GET ", 4);
+    }
+    turns(f, 10);
+    http_fixture_ask(f, "POST", "/v1/messages", "{}", &a);
+    assert_int_equal(a.status, 503);
+    assert_string_equal(http_fixture_string(a.json, "type"), "error");
+    assert_string_equal(http_fixture_string(a.json, "error.type"), "overloaded_error");
+    http_answer_clear(&a);
+    for (int i = 0; i < PLACES; i++)
+        close(fd[i]);
+}
+
 /* Many small ones fill the memory that they are told apart in. */
 static void test_many_headers(void **state)
 {
@@ -272,9 +302,13 @@ static void test_pings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_FIXTURE(test_time),         WITH_FIXTURE(test_headers),
-        WITH_FIXTURE(test_many_headers), WITH_FIXTURE(test_places),
-        WITH_FIXTURE(test_idle_places),  WITH_FIXTURE(test_surplus_takes_no_place),
+        WITH_FIXTURE(test_time),
+        WITH_FIXTURE(test_headers),
+        WITH_FIXTURE(test_many_headers),
+        WITH_FIXTURE(test_form_of_early_refusals),
+        WITH_FIXTURE(test_places),
+        WITH_FIXTURE(test_idle_places),
+        WITH_FIXTURE(test_surplus_takes_no_place),
         cmocka_unit_test(test_pings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
