@@ -6,17 +6,18 @@ const CODE = /^(`+)(?!`)([^]*?[^`])\1(?!`)/;
 const MATH = /^\\\(([^]+?)\\\)/;
 const AUTOLINK = /^<((?:https?:\/\/|mailto:)[^\s<>]+)>/i;
 const BARE = /^https?:\/\/[^\s<>"'`、，。！？；：）】》」』]+/i;
-const LINK = /^!?\[((?:[^[\]\\]|\\.|\[[^[\]]*\])*)\]\(\s*(?:<([^<>\n]*)>|((?:[^\s()\\]|\\.|\([^\s()]*\))*))(?:\s+(?:"[^"]*"|'[^']*'))?\s*\)/;
+const LINK = /^!?\[((?:[^[\]\\]|\\.|\[[^[\]]*\])*)\]\(\s{0,9}(?:<([^<>\n]*)>|((?:[^\s()\\]|\\.|\([^\s()]*\))*))(?:\s{1,9}(?:"[^"]*"|'[^']*'))?\s{0,9}\)/;
 const BREAK = /^(?: {2,}|\\)\n[ \t]*|^<br\s*\/?>/i;
 const ENTITY = /^&(amp|lt|gt|quot|nbsp|#39);/;
 const ENTITIES = { amp: "&", lt: "<", gt: ">", quot: '"', nbsp: "\u00a0", "#39": "'" };
 /* What may begin something; all between is plain. */
-const PLAIN = /^[^\\`*_~<![&\nhH ]+|^ (?! *\n)/;
+const PLAIN = /^[^\\`*_~<![&\nhH ]+|^ +(?![ \n])/;
 const MARKS = [["***", "strong", "em"], ["**", "strong"], ["__", "strong"], ["~~", "del"], ["*", "em"],
     ["_", "em"]];
 const DEEPEST = 12;
 /* Characters that may be looked at in search of ends, so that no text takes long. */
 const PATIENCE = 300000;
+const LINK_LONGEST = 4096;
 
 /* Where a link may lead; null: nowhere, for its scheme might run something. */
 export function safeAddress(address) {
@@ -37,12 +38,23 @@ function link(address, children) {
 const isWord = (c) => c !== undefined && /[\p{L}\p{N}]/u.test(c);
 const isBlank = (c) => c === undefined || /\s/.test(c);
 
-/* A code span at text[at], or null. */
-function codeAt(text, at, work) {
-    if (text[at] !== "`" || work.left <= 0)
+/* What has the form and begins with the mark at text[at], or null. */
+function spanAt(text, at, mark, form, work) {
+    if (!text.startsWith(mark, at) || work.left <= 0)
         return null;
-    const m = CODE.exec(text.slice(at));
+    const m = form.exec(text.slice(at));
     work.left -= m ? m[0].length : text.length - at;
+    return m;
+}
+
+const codeAt = (text, at, work) => spanAt(text, at, "`", CODE, work);
+
+/* A link at text[at], or null. Brackets that begin none are common, and cost little. */
+function linkAt(text, at, work) {
+    if (work.left <= 0)
+        return null;
+    const m = LINK.exec(text.slice(at, at + LINK_LONGEST));
+    work.left -= m ? m[0].length : 1;
     return m;
 }
 
@@ -63,6 +75,7 @@ function closing(text, from, mark, work) {
         let run = at;
         while (text[run] === mark[0])
             run++;
+        work.left -= run - at;
         const fits = mark.length === 1 ? run - at !== 2 : run - at >= mark.length;
         if (at > from && fits && !isBlank(text[at - 1]) && !(mark[0] === "_" && isWord(text[run])))
             return run - mark.length;
@@ -94,11 +107,11 @@ function codeText(inside) {
 }
 
 function bareLink(found) {
-    const address = found.replace(/[.,:;!?*_~)\]]+$/, (tail) => {
-        /* a bracket that the address itself has opened is part of it */
-        const closes = tail.startsWith(")") && found.includes("(");
-        return closes ? ")" : "";
-    });
+    let end = found.length;
+    while (".,:;!?*_~)]".includes(found[end - 1]))
+        end--;
+    /* a bracket that the address itself has opened is part of it */
+    const address = found.slice(0, found[end] === ")" && found.includes("(") ? end + 1 : end);
     return { node: link(address, [address]), length: address.length };
 }
 
@@ -108,7 +121,7 @@ function special(text, at, depth, work) {
     let m;
     if ((m = BREAK.exec(rest)))
         return { node: el("br"), length: m[0].length };
-    if ((m = MATH.exec(rest)))
+    if ((m = spanAt(text, at, "\\(", MATH, work)))
         return { node: el("code", { class: "math", text: m[1].trim() }), length: m[0].length };
     if ((m = ESCAPED.exec(rest)))
         return { node: m[1], length: 2 };
@@ -116,7 +129,7 @@ function special(text, at, depth, work) {
         return { node: el("code", { text: codeText(m[2]) }), length: m[0].length };
     if ((m = AUTOLINK.exec(rest)))
         return { node: link(m[1], [m[1]]), length: m[0].length };
-    if ((m = LINK.exec(rest)))
+    if ((m = linkAt(text, at, work)))
         return { node: link(m[2] ?? m[3], inlineNodes(m[1] || (m[2] ?? m[3]), depth + 1, work)),
             length: m[0].length };
     if ((m = ENTITY.exec(rest)))

@@ -6,14 +6,17 @@ import { codeBlock } from "./code.js";
 import { el } from "./dom.js";
 import { inlineNodes } from "./inline.js";
 
-const FENCE = /^( {0,3})(`{3,}|~{3,})\s*([^`\s]*)[^`]*$/;
-const HEADING = /^ {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$/;
+/* Each reads a line in a time that grows with its length alone. */
+const FENCE = /^( {0,3})(`{3,}|~{3,})(.*)$/s;
+const HEADING = /^ {0,3}(#{1,6})(?:[ \t](.*))?$/s;
 const RULE = /^ {0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])(?:([ \t]+)(.*)|[ \t]*$)/;
-const TABLE_RULE = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/;
+const TABLE_RULE = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*(?:\|[ \t]*)?$/;
 const MATH_BEGIN = /^ {0,3}(\$\$|\\\[)/;
 const DEEPEST = 16;
+/* Lines of a formula, so that marks which nothing closes do not take long. */
+const MATH_LINES = 200;
 
 const isBlank = (line) => line.trim() === "";
 const indentOf = (line) => /^[ \t]*/.exec(line)[0].replace(/\t/g, "    ").length;
@@ -27,16 +30,24 @@ function outdent(line, columns) {
 
 /* ---- blocks: each reads lines from `at` and gives {node, next}, or null ---- */
 
+function fenceOf(line) {
+    const m = FENCE.exec(line);
+    return m && !m[3].includes("`") ? m : null;
+}
+
 function fence(lines, at) {
-    const m = FENCE.exec(lines[at]);
+    const m = fenceOf(lines[at]);
     if (!m)
         return null;
-    const end = new RegExp(`^ {0,3}${m[2][0]}{${m[2].length},}[ \\t]*$`);
+    const ends = (line) => {
+        const mark = FENCE.exec(line);
+        return mark !== null && mark[2].startsWith(m[2]) && isBlank(mark[3]);
+    };
     let next = at + 1;
-    while (next < lines.length && !end.test(lines[next]))
+    while (next < lines.length && !ends(lines[next]))
         next++;
     const text = lines.slice(at + 1, next).map((line) => outdent(line, m[1].length)).join("\n");
-    return { node: codeBlock(text, m[3]), next: next + 1 };
+    return { node: codeBlock(text, /^\s*(\S*)/.exec(m[3])[1]), next: next + 1 };
 }
 
 function math(lines, at) {
@@ -44,14 +55,27 @@ function math(lines, at) {
     if (!m)
         return null;
     const close = m[1] === "$$" ? "$$" : "\\]";
-    let text = lines[at].slice(m[0].length), next = at + 1;
-    while (!text.includes(close) && next < lines.length)
-        text += `\n${lines[next++]}`;
-    const [formula, behind] = text.split(close);
-    if (behind && behind.trim())
+    const inside = [];
+    let line = lines[at].slice(m[0].length), next = at + 1, end;
+    while ((end = line.indexOf(close)) < 0 && next < lines.length) {
+        if (inside.push(line) === MATH_LINES)
+            return null;
+        line = lines[next++];
+    }
+    if (end >= 0 && !isBlank(line.slice(end + close.length)))
         return null;
-    return { node: el("pre", { class: "math", tabindex: "0" }, el("code", { text: formula.trim() })),
-        next };
+    inside.push(end < 0 ? line : line.slice(0, end));
+    return { node: el("pre", { class: "math", tabindex: "0" },
+        el("code", { text: inside.join("\n").trim() })), next };
+}
+
+/* A heading's text without the marks that may close it. */
+function headingText(line) {
+    const text = line.trim();
+    let end = text.length;
+    while (text[end - 1] === "#")
+        end--;
+    return end === 0 || isBlank(text[end - 1]) ? text.slice(0, end).trim() : text;
 }
 
 function heading(lines, at) {
@@ -60,7 +84,7 @@ function heading(lines, at) {
         return null;
     /* Below the page's own headings. */
     const level = Math.min(m[1].length + 2, 6);
-    return { node: el(`h${level}`, {}, ...inlineNodes(m[2] ?? "")), next: at + 1 };
+    return { node: el(`h${level}`, {}, ...inlineNodes(headingText(m[2] ?? ""))), next: at + 1 };
 }
 
 function rule(lines, at) {
@@ -186,7 +210,7 @@ const BLOCKS = [fence, math, heading, rule, quote, table, list];
 /* Whether a line ends the paragraph before it. A number other than 1 may be a year. */
 function beginsBlock(lines, at) {
     const line = lines[at], m = ITEM.exec(line);
-    return FENCE.test(line) || MATH_BEGIN.test(line) || HEADING.test(line) || RULE.test(line) ||
+    return fenceOf(line) !== null || MATH_BEGIN.test(line) || HEADING.test(line) || RULE.test(line) ||
         QUOTE.test(line) || (m !== null && m[4] !== undefined && m[4] !== "");
 }
 

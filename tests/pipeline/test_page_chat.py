@@ -31,7 +31,12 @@ MARKDOWN = [
     ("[a](javascript:alert(1)) [b](data:text/html,x) ![c](https://x.org/i.png) [d](/cluster)",
      '<p><span>a</span> <span>b</span> <a href="https://x.org/i.png" target="_blank" '
      'rel="noopener noreferrer nofollow">c</a> <span>d</span></p>'),
-    ("# One\n## Two ##\n####### seven", "<h3>One</h3><h4>Two</h4><p>####### seven</p>"),
+    ("# One\n## Two ##\n####### seven\n# C#\n# #", "<h3>One</h3><h4>Two</h4><p>####### seven</p>"
+     "<h3>C#</h3><h3></h3>"),
+    ("http://x.org/(a), http://x.org/a).",
+     '<p><a href="http://x.org/(a)" target="_blank" rel="noopener noreferrer nofollow">http://x.org/(a)'
+     '</a>, <a href="http://x.org/a" target="_blank" rel="noopener noreferrer nofollow">http://x.org/a'
+     "</a>).</p>"),
     ("- a\n- b\n  - c\n    d\n- e", "<ul><li>a</li><li>b<ul><li>c\nd</li></ul></li><li>e</li></ul>"),
     ("3. a\n4. b", '<ol start="3"><li>a</li><li>b</li></ol>'),
     ("1. a\n\n   more\n\n2. b", "<ol><li><p>a</p><p>more</p></li><li><p>b</p></li></ol>"),
@@ -45,6 +50,9 @@ MARKDOWN = [
      "</tr></tbody></table></div>"),
     ("\\(x^2\\) and\n\n$$\ny\n$$", '<p><code class="math">x^2</code> and</p>'
      '<pre class="math" tabindex="0"><code>y</code></pre>'),
+    ("\\[ a\nb \\]\n\\[ c \\] d\n$$\ne",
+     '<pre class="math" tabindex="0"><code>a\nb</code></pre><p>[ c ] d</p>'
+     '<pre class="math" tabindex="0"><code>e</code></pre>'),
     ("<script>alert(1)</script>", "<p>&lt;script&gt;alert(1)&lt;/script&gt;</p>"),
     ("<img src=x onerror=alert(1)>", "<p>&lt;img src=x onerror=alert(1)&gt;</p>"),
 ]
@@ -352,6 +360,26 @@ def test_markdown_takes_no_time(page):
             marks += '*a ' + '`'.repeat(n) + ' ';
         markdown(marks);
         return performance.now() - begin; }""")
+    assert took < 60000, took
+
+
+@pytest.mark.parametrize("text", [
+    "'\\\\[\\n'.repeat(6000) + '\\\\] x'",
+    "'\\\\(x '.repeat(200000)",
+    "'[](' + ' '.repeat(400000) + 'x'",
+    "'http://' + '.'.repeat(400000) + 'x'",
+    "'~'.repeat(400000) + '`'",
+    "'```' + ' '.repeat(400000) + '`'",
+    "'# x' + ' '.repeat(400000) + 'x'",
+    "'a|b\\n-|-' + ' '.repeat(400000) + 'x'",
+])
+def test_marks_in_vain_take_no_time(page, text):
+    """A second altogether; minutes each where the search for an end is begun anew at each mark."""
+    took = page.evaluate(f"""async () => {{
+        const {{ markdown }} = await import('/page/markdown.js');
+        const begin = performance.now();
+        markdown({text});
+        return performance.now() - begin; }}""")
     assert took < 60000, took
 
 
