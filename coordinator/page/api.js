@@ -3,6 +3,8 @@
 import { t } from "./texts.js";
 
 const KEY = "paceline.key";
+/* Of others no header can be made. */
+const KEY_FORM = /^[\x21-\x7e]+$/;
 
 export class ApiError extends Error {
     constructor(status, message, code = null, retryAfter = 0) {
@@ -34,14 +36,25 @@ let key = storedKey();
 export function forgetKey() {
     key = null;
     declined = false;
-    sessionStorage.removeItem(KEY);
+    try {
+        sessionStorage.removeItem(KEY);
+    } catch {
+        /* then it was not kept there either */
+    }
 }
 
 export const hasKey = () => key !== null;
 
+async function askedKey() {
+    let given = await ask(key !== null);
+    while (given !== null && !KEY_FORM.test(given))
+        given = await ask(true);
+    return given;
+}
+
 /* One dialog, whoever asks meanwhile. Resolves to whether there is a new key. */
 function newKey() {
-    asking ??= ask(key !== null).then((given) => {
+    asking ??= askedKey().then((given) => {
         asking = null;
         declined = given === null;
         if (given === null)

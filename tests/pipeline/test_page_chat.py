@@ -507,6 +507,12 @@ def test_a_key_is_asked_for(browser, home):
         assert not page.is_visible("#key-dialog")
         page.click("#to-chat")
         ask(page, "Hello")
+        page.fill("#key", "schlüssel-密钥")  # no header can hold it
+        page.keyboard.press("Enter")
+        page_browser.until(page, "document.getElementById('key').value === '' && "
+                                 "document.getElementById('key-dialog').open")
+        assert page.is_visible("#key-wrong")
+        assert page.evaluate("Object.values({...sessionStorage})") == ["wrong"]
         page.fill("#key", "secret-of-the-page")
         page.keyboard.press("Enter")
         is_done(page)
@@ -517,3 +523,6 @@ def test_a_key_is_asked_for(browser, home):
         page.locator(".machine").wait_for()
         page.click("#forget-key")
         assert page.evaluate("sessionStorage.length") == 0
+        page.evaluate("""() => {
+            Storage.prototype.removeItem = () => { throw new Error('there is no storage'); };
+            document.getElementById('forget-key').click(); }""")
