@@ -12,6 +12,11 @@ const FIGURES = [["count", 1, 1], ["memory_gib", 0.001, 16], ["read_gb_per_s", 0
 /* int8 operations of a core, 10⁹ a second, as deploy/what-if.cfg has them */
 const CORE_GOPS = { avx2: 150, avx512: 350, amx: 1000 };
 
+/* Bytes of a name that the server takes. */
+const NAME_BYTES = 47;
+/* By how much, as a share, figures of machines that are alike may differ: they are measured. */
+const ALIKE = 0.25;
+
 const round = (value) => Number(value.toPrecision(3));
 
 /* A worker of the cluster as a machine of a plan. */
@@ -22,6 +27,35 @@ function machineOf(worker) {
         int8_gops: round(worker.threads * (CORE_GOPS[worker.isa] ?? 100)),
         link_mbit_per_s: worker.link_bytes_per_second ? round(worker.link_bytes_per_second * 8e-6) : 10000,
         link_ms: worker.round_trip_us ? round(worker.round_trip_us / 2000) : 0.05 };
+}
+
+/* As much of a name as the server takes; no character is cut in two. */
+function shortName(name) {
+    return name.slice(0, new TextEncoder().encodeInto(name, new Uint8Array(NAME_BYTES)).read);
+}
+
+/* Machines as kinds, each called after its first; their figures differ by no more than a share. */
+function kindsOf(machines, share) {
+    const kinds = [];
+    for (const machine of machines) {
+        const kind = kinds.find((k) => FIGURES.every(([key]) => key === "count" ||
+            Math.abs(k[key] - machine[key]) <= share * k[key]));
+        if (kind)
+            kind.count++;
+        else
+            kinds.push({ ...machine });
+    }
+    return kinds;
+}
+
+/* As many of the kinds as a question takes. */
+function withinLimits(kinds, mostKinds, mostMachines) {
+    let room = mostMachines;
+    return kinds.slice(0, mostKinds).map((kind) => {
+        const count = Math.min(kind.count, room);
+        room -= count;
+        return { ...kind, count };
+    }).filter((kind) => kind.count > 0);
 }
 
 function field(key, control) {
@@ -43,6 +77,7 @@ export class PlannerPanel {
         this.concurrency = el("input", { type: "number", min: "1", max: "1024", step: "1", value: "4",
             required: true });
         this.machines = el("tbody");
+        this.leftOut = el("p", { class: "notice waiting", role: "status", hidden: true });
         this.failure = el("p", { class: "failure", role: "alert", hidden: true });
         this.result = el("div", { class: "plan", hidden: true });
         this.button = el("button", { class: "primary small", text: t("plan-it") });
@@ -53,7 +88,7 @@ export class PlannerPanel {
         el("div", { class: "fields" }, field("model", this.model), field("quant", this.quant),
             field("objective", this.objective), field("context-length", this.context),
             field("concurrency", this.concurrency)),
-        this.machineTable(),
+        this.machineTable(), this.leftOut,
         el("footer", {}, this.tool("add-machine", () => this.add({})),
             this.tool("as-now", () => this.takeCluster()), this.button));
         this.body = el("div", { class: "panel-body" }, this.form, this.failure, this.result);
@@ -97,9 +132,17 @@ export class PlannerPanel {
 
     takeCluster() {
         this.machines.replaceChildren();
-        const machines = this.workers.slice(0, this.choices?.most_kinds ?? 8).map(machineOf);
-        for (const machine of machines.length ? machines : [{}])
-            this.add(machine);
+        const mostKinds = this.choices?.most_kinds ?? 8, mostMachines = this.choices?.most_machines ?? 32;
+        const machines = this.workers.map(machineOf);
+        let kinds = kindsOf(machines, 0);
+        if (kinds.length > mostKinds)
+            kinds = kindsOf(machines, ALIKE);
+        kinds = withinLimits(kinds, mostKinds, mostMachines);
+        for (const kind of kinds.length ? kinds : [{}])
+            this.add(kind);
+        const n = machines.length - kinds.reduce((sum, kind) => sum + kind.count, 0);
+        this.leftOut.hidden = n === 0;
+        this.leftOut.textContent = n ? t("left-out", { n, kinds: mostKinds, machines: mostMachines }) : "";
     }
 
     add(machine) {
@@ -107,8 +150,8 @@ export class PlannerPanel {
             control.setAttribute("aria-label", t(`of-${key}`));
             return el("td", {}, control);
         };
-        const name = el("input", { name: "name", maxlength: "40",
-            value: machine.name ?? `${t("machine")}-${this.machines.children.length + 1}` });
+        const name = el("input", { name: "name", maxlength: NAME_BYTES,
+            value: shortName(machine.name ?? `${t("machine")}-${this.machines.children.length + 1}`) });
         const row = el("tr", {}, cell("machine", name), ...FIGURES.map(([key, least, initial]) =>
             cell(key, el("input", { name: key, type: "number", min: least, required: true,
                 step: key === "count" ? "1" : "any", value: machine[key] ?? initial }))),
@@ -122,7 +165,7 @@ export class PlannerPanel {
     question() {
         const machines = [...this.machines.children].map((row) => Object.fromEntries(
             [...row.querySelectorAll("input")].map((input) => [input.name,
-                input.type === "number" ? input.valueAsNumber : input.value])));
+                input.type === "number" ? input.valueAsNumber : shortName(input.value)])));
         const context = this.context.valueAsNumber;
         return { model: this.model.value, quant: this.quant.value, objective: this.objective.value,
             context: Number.isFinite(context) ? context : 0,

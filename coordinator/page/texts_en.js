@@ -180,6 +180,7 @@ export const english = {
     "add-machine": "Add a machine",
     "remove-machine": "Remove this machine",
     "as-now": "As they are now",
+    "left-out": "Left out: {n}. A plan is made of at most {kinds} kinds and {machines} machines.",
     "plan-it": "Plan",
     planned: "The plan is made.",
     "one-stream": "One conversation",

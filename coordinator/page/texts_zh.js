@@ -173,6 +173,7 @@ export const chinese = {
     "add-machine": "添加机器",
     "remove-machine": "移除此机器",
     "as-now": "按现有机器",
+    "left-out": "未列入：{n} 台。一个方案最多包含 {kinds} 种、共 {machines} 台机器。",
     "plan-it": "规划",
     planned: "方案已生成。",
     "one-stream": "单个对话",

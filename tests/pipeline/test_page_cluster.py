@@ -134,9 +134,10 @@ def test_what_if(browser, three):
         page.locator("ol.pipeline .machine").nth(1).wait_for()
         page.click("summary:has-text('What if')")
         rows = page.locator(".machines tbody tr")
-        rows.nth(2).wait_for()  # as they are now
-        assert [r.get_attribute("value") for r in page.locator(".machines [name=name]").all()] == \
-            [w["name"] for w in three.get("/cluster")[1]["workers"]]
+        rows.first.wait_for()  # as they are now; those of equal figures are one kind
+        assert sum(int(r.input_value()) for r in page.locator(".machines [name=count]").all()) == 3
+        assert page.locator(".machines [name=name]").first.input_value() == \
+            three.get("/cluster")[1]["workers"][0]["name"]
         while rows.count() > 1:
             page.locator("[aria-label='Remove this machine']").first.click()
         for name, value in (("name", "desk"), ("count", "8"), ("memory_gib", "12"),
@@ -161,6 +162,43 @@ def test_what_if(browser, three):
         page.fill(".machines [name=count]", "200")
         page.click(".ask .primary")
         page.locator(".failure", has_text="'machines' are more than").wait_for()
+
+
+def as_now(page, workers):
+    """What "as they are now" makes of workers: the machines of the question, and what is said."""
+    return page.evaluate("""async (workers) => {
+        const { PlannerPanel } = await import('/page/planner.js');
+        const panel = new PlannerPanel();
+        panel.offer({ workers });
+        panel.takeCluster();
+        return [panel.question().machines, panel.leftOut.hidden ? '' : panel.leftOut.textContent];
+    }""", workers)
+
+
+def test_many_machines_as_they_are_now(browser, three):
+    def worker(name, gib, read=35e9):
+        return {"name": name, "memory_offered": gib * 2**30, "threads": 4, "isa": "avx2",
+                "machine": {"measured": {"read_bytes_per_s": read}}, "link_bytes_per_second": 125e6,
+                "round_trip_us": 200}
+
+    def is_taken(machines):
+        return three.post("/cluster/plan", {"model": "qwen2.5-7b", "machines": machines})[0] == 200
+
+    def kinds(machines):
+        return [(m["name"], m["count"], m["memory_gib"]) for m in machines]
+
+    with page_browser.opened(browser, f"{three.url}/#cluster") as page:
+        few, said = as_now(page, [worker("a", 16), worker("b", 16), worker("c", 16, 36e9)])
+        assert (kinds(few), said) == ([("a", 2, 16), ("c", 1, 16)], "")
+        noisy, said = as_now(page, [worker(f"m{i}", 16, (35 + i / 4) * 1e9) for i in range(12)])
+        assert (kinds(noisy), said) == ([("m0", 12, 16)], "") and is_taken(noisy)
+        kept, said = as_now(page, [worker(f"m{i}", 2**i) for i in range(11)])
+        assert kinds(kept) == [(f"m{i}", 1, 2**i) for i in range(8)] and is_taken(kept)
+        assert said == "Left out: 3. A plan is made of at most 8 kinds and 32 machines."
+        kept, said = as_now(page, [worker(f"m{i}", 16) for i in range(40)] + [worker("x", 99)])
+        assert kinds(kept) == [("m0", 32, 16)] and said.startswith("Left out: 9.") and is_taken(kept)
+        named, _ = as_now(page, [worker("机" * 30, 16)])
+        assert named[0]["name"] == "机" * 15 and is_taken(named)
 
 
 def test_drain_and_resume(browser, three):
