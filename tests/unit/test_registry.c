@@ -300,9 +300,16 @@ static void who_crashes_can_say_so(void **state)
     assert_int_equal(d->registry.lost_epoch, 3);
     assert_int_equal(d->registry.lost_step, 77);
     assert_string_equal(d->registry.lost_fault, "Bus?error");
-    a = peer_join(d, "b", "desk", 2, "desk"); /* later words are of another end */
-    give_stage(d->registry.workers, 4);
     Paceline__Leave leave = PACELINE__LEAVE__INIT;
+    a = peer_join(d, "b", "desk", 2, "desk"); /* before anybody has looked: the crash tells more */
+    give_stage(d->registry.workers, 4);
+    peer_send(a, PACELINE__CONTROL__BODY_LEAVE, &leave);
+    desk_receive(d);
+    assert_int_equal(d->registry.lost_end, WORKER_CRASHED);
+    assert_int_equal(d->registry.lost_step, 77);
+    d->registry.stage_lost = false;
+    a = peer_join(d, "c", "desk", 3, "desk"); /* later words are of another end */
+    give_stage(d->registry.workers, 5);
     peer_send(a, PACELINE__CONTROL__BODY_LEAVE, &leave);
     desk_receive(d);
     assert_int_equal(d->registry.lost_end, WORKER_LEFT);
