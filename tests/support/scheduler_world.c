@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#define ARRIVES_MS 1000 /* at the latest */
+
 uint32_t world_any(struct world *w, uint32_t below)
 {
     w->random = w->random * 6364136223846793005u + 1442695040888963407u;
@@ -251,16 +253,33 @@ void world_check(const struct world *w)
     assert_true(w->pipeline.n_decode_steps <= w->n_stages);
 }
 
+/* On a busy machine libzmq shows what was sent a moment later. */
+static void world_await(void *socket)
+{
+    zmq_pollitem_t item = {.socket = socket, .events = ZMQ_POLLIN};
+    zmq_poll(&item, 1, ARRIVES_MS);
+}
+
 void world_send(struct world *w)
 {
     struct err err = {0};
+    const uint64_t before = w->pipeline.next_step;
     if (scheduler_step(&w->scheduler, &w->pipeline, &err) != 0)
         fail_msg("%s", err.text);
-    fake_stage_receive(&w->stage);
+    uint64_t n_sent = w->pipeline.next_step - before;
+    for (uint64_t n = 0; n < n_sent;) {
+        world_await(w->stage.in);
+        int n_come = fake_stage_receive(&w->stage);
+        if (n_come == 0)
+            fail_msg("%d of %d steps came", (int)n, (int)n_sent);
+        n += (uint64_t)n_come;
+    }
 }
 
 void world_take(struct world *w)
 {
+    if (w->pipeline.n_in_flight > w->stage.n_queued && !w->stage.is_blind)
+        world_await(w->pipeline.results);
     pipeline_receive(&w->pipeline, VOCABULARY, FAKE_STAGE_HIDDEN, on_result, on_done, w);
     world_reap(w);
 }
