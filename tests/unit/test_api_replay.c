@@ -197,6 +197,20 @@ static void check_together(const struct events *had, int last, const struct even
     buf_clear(&got);
 }
 
+/* Asked to go on behind event `last`, a chat of SAID is whole. */
+static void check_goes_on(struct http_fixture *f, const char *body, const struct events *had,
+                          int last)
+{
+    struct http_answer a;
+    struct events rest;
+    ask(f, CHAT, body, had->list[last].id, &a);
+    assert_int_equal(a.status, 200);
+    take_events(&rest, buf_text(&a.body));
+    check_together(had, last, &rest, "<role>" SAID "<stop>0");
+    free_events(&rest);
+    http_answer_clear(&a);
+}
+
 /* No number in an id is less than in the one before: whoever goes on twice gets nothing twice. */
 static void check_ids(const char *had, const struct events *rest)
 {
@@ -402,7 +416,7 @@ static void test_sent_is_kept_for_a_minute(void **state)
     struct place *p = *state;
     struct http_fixture *f = &p->fixture;
     struct http_answer a;
-    struct events e, rest;
+    struct events e;
     char id[80];
     ask(f, CHAT, HELLO "}", NULL, &a);
     take_events(&e, buf_text(&a.body));
@@ -411,12 +425,7 @@ static void test_sent_is_kept_for_a_minute(void **state)
     for (int i = 0; i < 3; i++) { /* the minute begins anew each time */
         fake_clock_advance(50 * 1000);
         http_fixture_turn(f);
-        ask(f, CHAT, HELLO "}", id, &a);
-        assert_int_equal(a.status, 200);
-        take_events(&rest, buf_text(&a.body));
-        check_together(&e, 2, &rest, "<role>" SAID "<stop>0");
-        free_events(&rest);
-        http_answer_clear(&a);
+        check_goes_on(f, HELLO "}", &e, 2);
     }
     fake_clock_advance(62 * 1000);
     http_fixture_turn(f);
@@ -737,8 +746,7 @@ static void test_restarts_that_did_not_try_it(void **state)
 {
     struct place *p = *state;
     struct http_fixture *f = &p->fixture;
-    struct http_answer a;
-    struct events had, rest;
+    struct events had;
     struct buf raw;
     buf_init(&raw);
     int fd = begin_stream(f, CHAT, HELLO "}", 2, &had, &raw);
@@ -753,13 +761,8 @@ static void test_restarts_that_did_not_try_it(void **state)
     close(fd);
     fake_coordinator_set_ready(f->coordinator, true);
     fake_coordinator_hold(f->coordinator, false);
-    ask(f, CHAT, "{}", had.list[had.n - 1].id, &a);
-    assert_int_equal(a.status, 200);
-    take_events(&rest, buf_text(&a.body));
-    check_together(&had, had.n - 1, &rest, "<role>" SAID "<stop>0");
-    http_answer_clear(&a);
+    check_goes_on(f, "{}", &had, had.n - 1);
     free_events(&had);
-    free_events(&rest);
     buf_clear(&raw);
 }
 
@@ -841,7 +844,7 @@ static void test_a_damaged_entry_is_left_out(void **state)
     struct place *p = *state;
     struct http_fixture *f = &p->fixture;
     struct http_answer a;
-    struct events had, rest;
+    struct events had;
     struct buf raw;
     buf_init(&raw);
     int fd = begin_stream(f, CHAT, HELLO "}", 2, &had, &raw);
@@ -854,13 +857,8 @@ static void test_a_damaged_entry_is_left_out(void **state)
     http_answer_clear(&a);
     change_server(p, false);
     fake_coordinator_hold(f->coordinator, false);
-    ask(f, CHAT, "{}", had.list[had.n - 1].id, &a);
-    assert_int_equal(a.status, 200);
-    take_events(&rest, buf_text(&a.body));
-    check_together(&had, had.n - 1, &rest, "<role>" SAID "<stop>0");
-    http_answer_clear(&a);
+    check_goes_on(f, "{}", &had, had.n - 1);
     free_events(&had);
-    free_events(&rest);
     buf_clear(&raw);
 }
 
